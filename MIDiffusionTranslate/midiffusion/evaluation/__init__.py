@@ -1,0 +1,1 @@
+"""Fidelity protocol: data sets, metrics, baselines, tables."""

@@ -1,0 +1,1 @@
+"""Training of target models: data, augmentation, loop."""
