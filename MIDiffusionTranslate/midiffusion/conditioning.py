@@ -1,0 +1,142 @@
+"""What the denoiser is told about the source: LMI maps, never its intensities.
+
+Two kinds of map (docs/deviations.md says why both):
+
+- self maps LMI(source, source): where structure lies and how strong it is, the same to first order
+  in every contrast of one anatomy. Computed once per source.
+- cross maps LMI(source, x): how well the state's structure agrees with the source's. The state is
+  noisy, so its kernel is widened by the known sigma; far above `cross_sigma_max` no 3 x 3 patch
+  carries information and the maps are zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from midiffusion.lmi import LocalMutualInformation
+
+
+@dataclass(frozen=True)
+class LMISettings:
+    """Which LMI maps condition a model; what a model card stores under `lmi`.
+
+    Args:
+        estimator: "kde", "shannon" or "reference", see `midiffusion.lmi`.
+        size: side of the square neighbourhood, in samples.
+        dilations: distances between the samples of a neighbourhood, pixels.
+        bandwidths: standard deviations of the density kernel, model units.
+        cross_dilations, cross_bandwidths: the same for the cross maps; empty means no cross maps.
+        cross_sigma_max: cross maps are zero above this noise level, model units.
+    """
+
+    estimator: str = "kde"
+    size: int = 3
+    dilations: tuple[int, ...] = (1, 2, 4)
+    bandwidths: tuple[float, ...] = (0.04, 0.12)
+    cross_dilations: tuple[int, ...] = (2,)
+    cross_bandwidths: tuple[float, ...] = (0.12,)
+    cross_sigma_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("dilations", "bandwidths", "cross_dilations", "cross_bandwidths"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def self_channels(self) -> int:
+        """Number of self maps."""
+        return len(self.dilations) * len(self.bandwidths)
+
+    @property
+    def cross_channels(self) -> int:
+        """Number of cross maps."""
+        return len(self.cross_dilations) * len(self.cross_bandwidths)
+
+    @property
+    def channels(self) -> int:
+        """Number of conditioning channels the network sees."""
+        return self.self_channels + self.cross_channels
+
+    def self_lmi(self) -> LocalMutualInformation:
+        """The LMI layer of the self maps."""
+        return self._layer(self.dilations, self.bandwidths)
+
+    def cross_lmi(self) -> LocalMutualInformation:
+        """The LMI layer of the cross maps."""
+        return self._layer(self.cross_dilations, self.cross_bandwidths)
+
+    def _layer(self, dilations: tuple[int, ...], bandwidths: tuple[float, ...]) -> LocalMutualInformation:
+        return LocalMutualInformation(
+            self.estimator, size=self.size, dilations=dilations, bandwidths=bandwidths  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True)
+class LMICondition:
+    """The source of a stack of slices, its self maps cached.
+
+    Args:
+        source: [B, 1, H, W], model units.
+        settings: which maps.
+        keep: [B] of 0 or 1, or None. Where 0 every map is zero: the unconditional model
+            (condition dropout in training, SDEdit and unconditional samples at test).
+        self_maps: computed from `source` unless given.
+    """
+
+    source: Tensor
+    settings: LMISettings
+    keep: Tensor | None = None
+    self_maps: Tensor = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.self_maps is None:
+            with torch.no_grad():
+                maps = self.settings.self_lmi()(self.source, self.source)
+            object.__setattr__(self, "self_maps", maps)
+
+    def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Conditioning channels for the state `x` at noise level `sigma`.
+
+        Args:
+            x: state, [B, 1, H, W], model units.
+            sigma: a number or [B], model units.
+
+        Returns:
+            [B, settings.channels, H, W] in [0, 1]; no gradient flows through them.
+        """
+        maps = self.self_maps
+        if self.settings.cross_channels:
+            maps = torch.cat((maps, self._cross(x, sigma)), dim=1)
+        return maps if self.keep is None else maps * self.keep[:, None, None, None]
+
+    @torch.no_grad()
+    def _cross(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        cross = x.new_zeros(x.shape[0], self.settings.cross_channels, *x.shape[2:])
+        levels = torch.as_tensor(sigma, dtype=x.dtype).expand(x.shape[0])
+        informative = levels <= self.settings.cross_sigma_max
+        if informative.any():
+            chosen = informative.to(x.device)
+            cross[chosen] = self.settings.cross_lmi()(
+                self.source[chosen], x[chosen], levels[informative].to(x.device)
+            ).to(x.dtype)
+        return cross
+
+    def blank(self) -> LMICondition:
+        """The same slices with every map zero: the unconditional model."""
+        return LMICondition(
+            self.source, self.settings, self.source.new_zeros(len(self.source)), self.self_maps
+        )
+
+    def select(self, index: slice) -> LMICondition:
+        """The condition of some of the slices; nothing is computed again."""
+        keep = None if self.keep is None else self.keep[index]
+        return LMICondition(self.source[index], self.settings, keep, self.self_maps[index])
+
+    def to(self, device: torch.device | str) -> LMICondition:
+        """The condition on another device."""
+        keep = None if self.keep is None else self.keep.to(device)
+        return LMICondition(
+            self.source.to(device), self.settings, keep, self.self_maps.to(device)
+        )
