@@ -92,7 +92,7 @@ def verify(entry: ModelEntry) -> None:
         ) from error
     if digest.hexdigest() != entry.card.weights_sha256:
         raise CorruptModel(
-            f"The weights of model '{entry.id}' are not those of its card (SHA-256 differs). {again}"
+            f"The weights of model '{entry.id}' are not its card's (SHA-256 differs). {again}"
         )
 
 

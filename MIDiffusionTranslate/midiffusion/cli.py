@@ -1,0 +1,290 @@
+"""The command line: `midiffusion translate | models | train | benchmark`.
+
+Exit 0 with the result in place, or non-zero with one line `error: ...` on stderr and no output
+file (2: the arguments are wrong, 130: cancelled, 1: anything else). Whatever can be refused without
+torch is refused before torch is imported. Progress goes to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import __version__, registry
+from .errors import (
+    Cancelled,
+    DependencyMissing,
+    InvalidParameter,
+    MIDiffusionError,
+    OutOfMemory,
+    UnreadableFile,
+    UnwritableTarget,
+)
+from .progress import TranslationBar
+
+ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
+
+# Commands with arguments of their own: the module whose main(argv) reads them, and a line of help.
+DELEGATED = {
+    ("train",): ("training.cli", "train a target model from images"),
+    ("benchmark", "lmi"): ("evaluation.lmi_benchmark", "time and memory of the LMI layer"),
+    ("benchmark", "sampler"): ("evaluation.sampler_benchmark", "quality against evaluations"),
+    ("benchmark", "table"): ("evaluation.table", "fidelity figures on the validation subjects"),
+    ("benchmark", "steering"): ("evaluation.steering", "how much LMI steers the result"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code. `argv` defaults to the process's arguments."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except _UsageError as error:
+        return _fail(str(error), code=2)
+    except (KeyboardInterrupt, Cancelled):
+        return _fail("cancelled; nothing was written.", code=130)
+    except MIDiffusionError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "midiffusion":
+            raise
+        return _fail(str(_missing(error)))
+    except MemoryError:
+        return _fail(str(OutOfMemory("There is not enough memory for this volume.")))
+    except Exception as error:
+        if sys.flags.dev_mode:  # python -X dev -m midiffusion ...
+            raise
+        return _fail(f"unexpected {type(error).__name__}: {error} (python -X dev shows where).")
+
+
+def _run(arguments: list[str]) -> int:
+    for words, (module, _) in DELEGATED.items():
+        if tuple(arguments[: len(words)]) == words:
+            delegate = importlib.import_module(f"{__package__}.{module}")
+            return int(delegate.main(arguments[len(words) :]) or 0)
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    return command(options)
+
+
+class _UsageError(Exception):
+    pass
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="midiffusion",
+        description="Zero-shot translation of medical volumes between modalities. "
+        "Research use only, not for diagnosis.",
+    )
+    parser.add_argument("--version", action="version", version=f"midiffusion {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_translate(commands.add_parser("translate", help="translate one volume"))
+    _add_models(commands.add_parser("models", help="list, show and verify models"))
+    # Known here for their help line only: _run hands them on before anything is parsed.
+    benchmark = commands.add_parser("benchmark", help="measure").add_subparsers(
+        required=True, metavar="BENCHMARK"
+    )
+    for words, (_, text) in DELEGATED.items():
+        (benchmark if len(words) > 1 else commands).add_parser(words[-1], help=text)
+    return parser
+
+
+def _add_translate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", metavar="SOURCE", type=Path, help="volume to translate: " + ", ".join(ENDINGS))
+    add("--to", required=True, metavar="MODEL_ID", help="model, by id or by folder")
+    add("-o", "--output", required=True, metavar="OUT", type=Path, help="where to write the result")
+    add("--steps", type=int, metavar="N", help="network evaluations per slice and sample")
+    add("--seed", type=int, default=0, metavar="S", help="seed of the noise (default 0)")
+    add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
+    add("--uncertainty", metavar="OUT2", type=Path, help="write the samples' standard deviation")
+    add("--device", default="auto", type=_device, help="auto (default), cuda[:i], mps or cpu")
+    add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
+    add("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(command=translate)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    for name, command, text in (
+        ("list", list_models, "the models there are"),
+        ("show", show_model, "the card of one model"),
+        ("verify", verify_model, "compare the weights with the card"),
+    ):
+        action = actions.add_parser(name, help=text)
+        if name != "list":
+            action.add_argument("model", metavar="ID", help="model, by id or by folder")
+        action.add_argument("--model-folder", metavar="DIR", type=Path)
+        action.add_argument("--json", action="store_true", help="print the result as JSON")
+        action.set_defaults(command=command)
+
+
+def _device(text: str) -> str:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cuda, cuda:<number>, mps or cpu")
+    return text
+
+
+def translate(options: argparse.Namespace) -> int:
+    """`midiffusion translate`: checks, reads, translates, writes."""
+    _check_translate(options)
+    try:
+        from . import io, model
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    volume = io.read_volume(options.source)
+    volume.check()
+    loaded = model.load_model(options.to, model_folder=options.model_folder)
+    started = time.monotonic()
+    with TranslationBar(sys.stderr) as bar:
+        result = loaded.translate(
+            volume,
+            steps=options.steps,
+            seed=options.seed,
+            samples=options.samples,
+            device=options.device,
+            on_step=bar.show,
+        )
+    seconds = time.monotonic() - started
+    outputs = {options.output: result.volume}
+    if options.uncertainty is not None:
+        assert result.uncertainty is not None  # samples >= 2 was checked
+        outputs[options.uncertainty] = result.uncertainty
+    attributes = {key: str(value) for key, value in result.provenance.items()}
+    written: list[Path] = []
+    try:
+        for path, output in outputs.items():
+            io.write_volume(path, output, attributes)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    report = {
+        "output": str(options.output),
+        "uncertainty": None if options.uncertainty is None else str(options.uncertainty),
+        "seconds": round(seconds, 3),
+        "provenance": result.provenance,
+    }
+    if options.json:
+        print(json.dumps(report))
+    else:
+        for path in written:
+            print(path)
+        print(f"{loaded.card.title}: {seconds:.1f} s. Synthetic; research use, not for diagnosis.")
+    return 0
+
+
+def _check_translate(options: argparse.Namespace) -> None:
+    """Refuses what can be refused before anything is loaded. Raises MIDiffusionError."""
+    if options.steps is not None and options.steps < 1:
+        raise InvalidParameter(f"--steps is {options.steps}; at least 1 evaluation is needed.")
+    if options.samples < 1:
+        raise InvalidParameter(f"--samples is {options.samples}; at least 1 sample is needed.")
+    if options.seed < 0:
+        raise InvalidParameter(f"--seed is {options.seed}; it must not be negative.")
+    if options.uncertainty is not None and options.samples < 2:
+        raise InvalidParameter("--uncertainty needs --samples of at least 2.")
+    if not options.source.is_file():
+        raise UnreadableFile(f"The source {options.source} does not exist or is not a file.")
+    taken = [options.source]
+    for target in (options.output, options.uncertainty):
+        if target is None:
+            continue
+        if any(target.resolve() == path.resolve() for path in taken):
+            raise UnwritableTarget(f"{target} is named twice: each file needs its own name.")
+        taken.append(target)
+        _check_target(target)
+    registry.find(options.to, options.model_folder)
+
+
+def _check_target(target: Path) -> None:
+    if not target.name.lower().endswith(ENDINGS):
+        raise UnwritableTarget(f"{target} must end in one of {', '.join(ENDINGS)}.")
+    if target.is_dir():
+        raise UnwritableTarget(f"{target} is a folder; name a file in it.")
+    if not target.parent.is_dir():
+        raise UnwritableTarget(f"The folder {target.parent} of {target.name} does not exist.")
+    try:
+        # Permissions, read-only disks and quotas: only trying tells.
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UnwritableTarget(f"Nothing can be written in {target.parent}: {error}.") from error
+
+
+def list_models(options: argparse.Namespace) -> int:
+    """`midiffusion models list`: one line per model, unusable ones with the reason."""
+    entries = registry.available(options.model_folder)
+    if options.json:
+        print(json.dumps([_described(entry) for entry in entries]))
+        return 0
+    if not entries:
+        print(f"No models in {registry.shipped_folder()}.", file=sys.stderr)
+    for entry in entries:
+        if entry.card is None or entry.problem is not None:
+            print(f"{entry.id:16} cannot be used: {entry.problem}")
+            continue
+        terms = "non-commercial" if entry.card.non_commercial else entry.card.weights_licence
+        print(f"{entry.id:16} {entry.card.title} [{entry.card.target_modality}; {terms}]")
+    return 0
+
+
+def show_model(options: argparse.Namespace) -> int:
+    """`midiffusion models show ID`: the card."""
+    entry = registry.find(options.model, options.model_folder)
+    if options.json:
+        print(json.dumps(_described(entry)))
+    else:
+        assert entry.card is not None  # find refuses an entry without
+        print(f"# {entry.folder}")
+        print(entry.card.to_json(), end="")
+    return 0
+
+
+def verify_model(options: argparse.Namespace) -> int:
+    """`midiffusion models verify ID`: size and SHA-256 of the weights against the card."""
+    entry = registry.find(options.model, options.model_folder)
+    registry.verify(entry)
+    assert entry.card is not None
+    if options.json:
+        print(json.dumps({"id": entry.id, "sha256": entry.card.weights_sha256, "ok": True}))
+    else:
+        print(f"{entry.id}: the weights are those of the card ({entry.card.weights_sha256}).")
+    return 0
+
+
+def _described(entry: registry.ModelEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "folder": str(entry.folder),
+        "card": None if entry.card is None else asdict(entry.card),
+        "problem": entry.problem,
+    }
+
+
+def _missing(error: ModuleNotFoundError) -> DependencyMissing:
+    return DependencyMissing(
+        f"The Python package '{error.name}' is not installed; install MIDiffusion's requirements "
+        "as the README says."
+    )
+
+
+def _fail(sentence: str, code: int = 1) -> int:
+    print("error: " + " ".join(sentence.split()), file=sys.stderr)
+    return code
