@@ -1,0 +1,163 @@
+"""Random geometry for the training image, random contrast for the image in the role of the source.
+
+In training the target image itself plays the source. Unless its contrast is randomised, the model
+learns that LMI maps of a source always look like those of its own modality; with it, the source role
+becomes modality-free (the idea of SynthSeg, arXiv 2107.09559, applied to LMI-conditioned diffusion).
+
+Every augmentation draws its random parameters apart from a pure function that applies them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _uniform(size: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(size, generator=generator) * (high - low) + low
+
+
+@dataclass(frozen=True)
+class RandomGeometry:
+    """In-plane rotation, scale, shift and mirroring of target and source alike.
+
+    Args:
+        rotation_deg: largest rotation either way.
+        scale: largest relative change of size; covers error in the assumed pixel size.
+        aspect: largest relative change of one axis against the other.
+        shift: largest shift, as a fraction of the image side.
+        flip: mirror left and right in half of the cases.
+    """
+
+    rotation_deg: float = 15.0
+    scale: float = 0.15
+    aspect: float = 0.06
+    shift: float = 0.06
+    flip: bool = True
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random affine maps from output to input in normalised coordinates, [count, 2, 3]."""
+        angle = _uniform((count,), -1, 1, generator) * math.radians(self.rotation_deg)
+        size = torch.exp(_uniform((count,), -self.scale, self.scale, generator))
+        stretch = torch.exp(_uniform((count,), -self.aspect, self.aspect, generator))
+        shift = _uniform((count, 2), -2 * self.shift, 2 * self.shift, generator)
+        mirror = torch.ones(count)
+        if self.flip:
+            mirror = 1.0 - 2.0 * (torch.rand(count, generator=generator) < 0.5)
+        cos, sin = angle.cos(), angle.sin()
+        rows = (
+            torch.stack((mirror * size * stretch * cos, -size * sin, shift[:, 0]), dim=1),
+            torch.stack((mirror * size * stretch * sin, size * cos, shift[:, 1]), dim=1),
+        )
+        return torch.stack(rows, dim=1)
+
+    @staticmethod
+    def apply(images: Tensor, theta: Tensor) -> Tensor:
+        """Resample images [B, 1, H, W] through `theta` [B, 2, 3]; outside is air (0)."""
+        grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+        # Bicubic: a bilinear target would teach the model to generate blurred images.
+        return F.grid_sample(images, grid, "bicubic", "zeros", align_corners=False).clamp(0.0, 1.25)
+
+
+@dataclass(frozen=True)
+class ContrastParameters:
+    """What one draw of `RandomContrast` applies; the first dimension is the image."""
+
+    table: Tensor
+    bias: Tensor
+    blur: Tensor
+    noise: Tensor
+    shift: Tensor
+    gain: Tensor
+
+
+@dataclass(frozen=True)
+class RandomContrast:
+    """A random acquisition of the same anatomy.
+
+    A non-monotone piecewise-linear intensity map whose knots lie at intensities that the head really
+    has (so that tissues, not air, receive random values), blended with the identity by a random
+    weight (near modalities stay covered); then bias field, blur, sub-pixel misregistration, noise.
+
+    Args:
+        knots: largest number of knots of the intensity map.
+        bias: largest amplitude of the logarithm of the bias field.
+        blur: largest standard deviation of the blur, pixels.
+        noise: largest standard deviation of the noise, model units.
+        shift: largest misregistration either way, pixels.
+    """
+
+    knots: int = 8
+    bias: float = 0.3
+    blur: float = 0.8
+    noise: float = 0.04
+    shift: float = 0.5
+
+    TABLE = 256  # entries of an intensity table over [0, 1.25]
+    AIR = 0.03  # intensities below this are air and stay near it
+    GAP = 0.04  # smallest distance between knots
+
+    def draw(self, images: Tensor, generator: torch.Generator) -> ContrastParameters:
+        """Random parameters for images [B, 1, H, W] in model units."""
+        count = len(images)
+        noise = self.noise * _uniform((count, 1, 1, 1), 0, 1, generator) ** 2
+        return ContrastParameters(
+            table=torch.stack([self._table(image, generator) for image in images]),
+            bias=_uniform((count, 1, 4, 4), -self.bias, self.bias, generator),
+            blur=self.blur * _uniform((count,), 0, 1, generator),
+            noise=noise * torch.randn(images.shape, generator=generator),
+            shift=_uniform((count, 2), -self.shift, self.shift, generator),
+            gain=_uniform((count, 1, 1, 1), 0.75, 1.1, generator),
+        )
+
+    def _table(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """One random intensity table, [TABLE]."""
+        head = image[image > self.AIR]
+        count = int(torch.randint(2, self.knots + 1, (1,), generator=generator))
+        if len(head) == 0:
+            head = torch.linspace(self.AIR, 1.0, 64)
+        picks = torch.randint(len(head), (count,), generator=generator)
+        inner: list[float] = []
+        for knot in head[picks].sort().values.tolist():
+            # Closer knots would turn noise into structure, which no acquisition does.
+            if not inner or knot - inner[-1] > self.GAP:
+                inner.append(knot)
+        knots = torch.tensor([0.0, self.AIR, *inner, 1.26])
+        weight = torch.rand(1, generator=generator)
+        values = (1 - weight) * knots.clamp(max=1.0) + weight * torch.rand(len(knots), generator=generator)
+        values[0] = 0.0
+        at = torch.linspace(0.0, 1.25, self.TABLE)
+        right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)
+        span = (knots[right] - knots[right - 1]).clamp_min(1e-4)
+        mix = ((at - knots[right - 1]) / span).clamp(0.0, 1.0)
+        return values[right - 1] + mix * (values[right] - values[right - 1])
+
+    def apply(self, images: Tensor, p: ContrastParameters) -> Tensor:
+        """The images [B, 1, H, W] as another acquisition would show them, model units."""
+        position = images.clamp(0.0, 1.25) * ((self.TABLE - 1) / 1.25)
+        low = position.floor().long().clamp(0, self.TABLE - 2)
+        flat = low.flatten(1)
+        left, right = p.table.gather(1, flat), p.table.gather(1, flat + 1)
+        out = torch.lerp(left, right, (position - low).flatten(1)).view_as(images)
+        field = F.interpolate(p.bias, images.shape[2:], mode="bicubic", align_corners=True)
+        out = _smooth_and_shift(out * field.exp(), p.blur, p.shift)
+        # What `SourceIntensity` will do to a real source: its bright end comes to about 1.
+        bright = torch.quantile(out.flatten(1)[:, ::4], 0.9975, dim=1).clamp_min(0.05)
+        out = out / bright[:, None, None, None] * p.gain
+        return (out + p.noise).clamp(0.0, 1.25)
+
+
+def _smooth_and_shift(images: Tensor, blur: Tensor, shift: Tensor) -> Tensor:
+    """Blur by a Gaussian of standard deviation `blur` [B] and shift by `shift` [B, 2], pixels."""
+    taps = torch.arange(-3, 4, dtype=images.dtype)
+    width = blur.clamp_min(0.3)[:, None]
+    kernels = [torch.exp(-((taps - shift[:, i : i + 1]) ** 2) / (2 * width**2)) for i in (0, 1)]
+    rows, columns = (k / k.sum(dim=1, keepdim=True) for k in kernels)
+    count = len(images)
+    stack = F.pad(images.transpose(0, 1), (3, 3, 3, 3), mode="replicate")
+    stack = F.conv2d(stack, rows[:, None, :, None], groups=count)
+    return F.conv2d(stack, columns[:, None, None, :], groups=count).transpose(0, 1)

@@ -1,0 +1,103 @@
+"""The training configuration: one JSON file per target, the shipped ones beside this module."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from midiffusion.errors import InvalidParameter
+from midiffusion.training.data import TCGA_PIXEL_MM, SliceSource
+
+CONFIGS = Path(__file__).with_name("configs")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides a training run except data folder, output folder and time.
+
+    Args:
+        card: the descriptive fields of the model card (title, modality, anatomy, licence, ...).
+        sources: where slices come from, with equal weight per slice.
+        intensity: the card's intensity map.
+        pixel_mm: in-plane pixel size, millimetres.
+        size: side of the training images, pixels.
+        lmi: arguments of `LMISettings`.
+        network: arguments of `UNetConfig` but `cond_channels`.
+        sigma_min, sigma_max: noise range of the sampler, model units. sigma_max is near the largest
+            distance between two training images (49.8 for TCGA-LGG FLAIR at 128 x 128).
+        sigma_mean, sigma_std: of ln(sigma) in training; covers the sampler's range to +-2.6 deviations.
+        dropout: share of images trained without any condition.
+        batch: images per step.
+        learning_rate: peak; 200 steps of warm-up, then a cosine to zero over the whole budget.
+        ema: relative width of the power-function average of the weights (EDM2, arXiv 2312.02696).
+        precision: "bfloat16" (network under autocast) or "float32".
+        max_minutes: time budget unless the command line gives one.
+        seed: of data order, augmentation, noise and initial weights.
+    """
+
+    card: dict[str, Any]
+    sources: tuple[SliceSource, ...]
+    intensity: dict[str, Any]
+    pixel_mm: float = TCGA_PIXEL_MM
+    size: int = 128
+    lmi: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
+    sigma_min: float = 0.01
+    sigma_max: float = 40.0
+    sigma_mean: float = -0.5
+    sigma_std: float = 1.6
+    dropout: float = 0.1
+    batch: int = 16
+    learning_rate: float = 1e-3
+    ema: float = 0.1
+    precision: str = "bfloat16"
+    max_minutes: float = 60.0
+    seed: int = 0
+
+    @classmethod
+    def read(cls, path: Path | str) -> TrainingConfig:
+        """Read a configuration file.
+
+        Raises:
+            InvalidParameter: missing file, broken JSON, or a field that is unknown or missing.
+        """
+        try:
+            values = json.loads(Path(path).read_text())
+        except OSError as error:
+            raise InvalidParameter(f"The training configuration {path} cannot be read: {error}.") from error
+        except ValueError as error:
+            raise InvalidParameter(f"The training configuration {path} is not JSON: {error}.") from error
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        missing = sorted({"card", "sources", "intensity"} - set(values))
+        if unknown or missing:
+            raise InvalidParameter(
+                f"The training configuration {path} has unknown fields {unknown} and lacks {missing}."
+            )
+        try:
+            values["sources"] = tuple(SliceSource(**source) for source in values["sources"])
+        except TypeError as error:
+            raise InvalidParameter(f"The training configuration {path}: sources: {error}.") from error
+        return cls(**values)
+
+    @classmethod
+    def for_target(cls, target: str) -> TrainingConfig:
+        """The shipped configuration of a target id.
+
+        Raises:
+            InvalidParameter: none is shipped; names those that are.
+        """
+        path = CONFIGS / f"{target}.json"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.json")))
+            raise InvalidParameter(
+                f"No training configuration for target '{target}' is shipped (there are: {known}); "
+                "give your own with --config."
+            )
+        return cls.read(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready values; kept in checkpoints to refuse a resume with another configuration."""
+        return json.loads(json.dumps(asdict(self)))

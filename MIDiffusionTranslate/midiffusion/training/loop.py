@@ -1,0 +1,198 @@
+"""The training loop: eq. 12 over batches of augmented slices, within a time budget, resumable."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from midiffusion.conditioning import LMICondition, LMISettings
+from midiffusion.denoiser import Denoiser
+from midiffusion.errors import InvalidData
+from midiffusion.loss import denoising_loss, draw_sigma
+from midiffusion.network import UNet, UNetConfig
+from midiffusion.training.augmentation import RandomContrast, RandomGeometry
+from midiffusion.training.checkpoint import load_checkpoint, save_checkpoint
+from midiffusion.training.configuration import TrainingConfig
+from midiffusion.training.data import TrainingSlices, load_slices
+from midiffusion.training.ema import PowerAverage
+
+WARMUP_STEPS = 200
+
+
+@dataclass
+class TrainingState:
+    """What a run carries from step to step and a checkpoint keeps."""
+
+    denoiser: Denoiser
+    average: PowerAverage
+    optimiser: torch.optim.Adam
+    generator: torch.Generator
+    step: int = 0
+    seconds: float = 0.0
+
+
+def build_denoiser(config: TrainingConfig, sigma_data: float) -> Denoiser:
+    """A fresh denoiser; its initial weights depend on `config.seed` alone."""
+    settings = LMISettings(**config.lmi)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = UNet(UNetConfig(cond_channels=settings.channels, **config.network))
+    return Denoiser(network.to(memory_format=torch.channels_last), sigma_data)
+
+
+def load_all(config: TrainingConfig, data: Path | str, part: str) -> TrainingSlices:
+    """The slices of all sources of a configuration."""
+    parts = [
+        load_slices(
+            data, s, part=part, pixel_mm=config.pixel_mm, size=config.size, intensity=config.intensity
+        )
+        for s in config.sources
+    ]
+    return TrainingSlices(
+        np.concatenate([p.images for p in parts]), tuple(s for p in parts for s in p.subjects)
+    )
+
+
+def train(
+    config: TrainingConfig,
+    data: Path | str,
+    out: Path | str,
+    *,
+    device: str = "cpu",
+    max_minutes: float | None = None,
+    resume: bool = False,
+    on_checkpoint: Callable[[TrainingState], None] | None = None,
+) -> TrainingState:
+    """Train a target model and leave checkpoints and `log.csv` in a folder.
+
+    Args:
+        config: see `TrainingConfig`.
+        data: data folder, see `training.data`.
+        out: folder for `checkpoint.safetensors` and `log.csv`; made if missing.
+        device: torch device.
+        max_minutes: budget of the whole run, resumed parts included; `config.max_minutes` if None.
+        resume: go on from the checkpoint in `out`.
+        on_checkpoint: called with the state after each checkpoint and at the end.
+
+    Returns:
+        The final state; `state.average.average` is the model to ship.
+
+    Raises:
+        InvalidData: no usable slices, or a loss that is not finite.
+        InvalidParameter: nothing to resume, or a checkpoint of another configuration.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    slices = load_all(config, data, "train")
+    images = torch.from_numpy(slices.images)[:, None]
+    denoiser = build_denoiser(config, float(images.square().mean().sqrt())).to(device)
+    state = TrainingState(
+        denoiser,
+        PowerAverage(denoiser, config.ema),
+        torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)),
+        torch.Generator().manual_seed(config.seed),
+    )
+    if resume:
+        load_checkpoint(out, config, state)
+    budget = 60.0 * (config.max_minutes if max_minutes is None else max_minutes)
+    with (out / "log.csv").open("a" if resume else "w", newline="") as log:
+        writer = csv.writer(log)
+        if not resume:
+            writer.writerow(("step", "seconds", "images", "loss", "images_per_second"))
+        _run(config, images, state, budget, torch.device(device), writer, out, on_checkpoint)
+    return state
+
+
+def _run(
+    config: TrainingConfig,
+    images: Tensor,
+    state: TrainingState,
+    budget: float,
+    device: torch.device,
+    log: csv.writer,  # type: ignore[valid-type]
+    out: Path,
+    on_checkpoint: Callable[[TrainingState], None] | None,
+) -> None:
+    spent, started = state.seconds, time.monotonic()
+    reported = saved = started
+    first_step, total = state.step, torch.zeros((), device=device)
+    while state.seconds < budget:
+        progress = state.seconds / budget
+        warm = min(1.0, (state.step + 1) / WARMUP_STEPS)
+        rate = config.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * progress))
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        loss = _step_loss(config, images, state, device)
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(state.denoiser.parameters(), 1.0)
+        state.optimiser.step()
+        state.step += 1
+        state.average.update(state.denoiser, state.step)
+        total += loss.detach()
+        now = time.monotonic()
+        state.seconds = spent + now - started
+        done = state.seconds >= budget
+        if now - reported > 5.0 or done:
+            count = state.step - first_step
+            mean = float(total) / count
+            if not math.isfinite(mean):
+                raise InvalidData("The training loss is not finite; lower learning_rate or check the data.")
+            speed = count * config.batch / (now - reported)
+            log.writerow(
+                (state.step, f"{state.seconds:.1f}", state.step * config.batch, f"{mean:.5f}", f"{speed:.1f}")
+            )
+            _show_progress(state.seconds / budget, state.step, mean, speed, budget - state.seconds)
+            reported, first_step = now, state.step
+            total.zero_()
+        if now - saved > 120.0 or done:
+            save_checkpoint(out, config, state)
+            saved = now
+            if on_checkpoint:
+                on_checkpoint(state)
+
+
+def _step_loss(config: TrainingConfig, images: Tensor, state: TrainingState, device: torch.device) -> Tensor:
+    """Loss of one batch: every random number comes from the run's generator, in a fixed order."""
+    g = state.generator
+    geometry, contrast = RandomGeometry(), RandomContrast()
+    x0 = images[torch.randint(len(images), (config.batch,), generator=g)]
+    x0 = geometry.apply(x0, geometry.draw(config.batch, g))
+    pseudo_source = contrast.apply(x0, contrast.draw(x0, g))
+    keep = (torch.rand(config.batch, generator=g) >= config.dropout).float()
+    # Stratified over the batch: every batch sees the whole range of noise levels.
+    strata = torch.arange(config.batch) + torch.rand(config.batch, generator=g)
+    sigma = draw_sigma(
+        strata / config.batch, config.sigma_mean, config.sigma_std, config.sigma_min, config.sigma_max
+    )
+    noise = torch.randn(x0.shape, generator=g)
+    x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
+    settings = LMISettings(**config.lmi)
+    condition = LMICondition(pseudo_source.to(device), settings, keep.to(device))
+    with _autocast(config.precision, device):
+        return denoising_loss(state.denoiser, x0, condition, sigma, noise).mean()
+
+
+def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def _show_progress(share: float, step: int, loss: float, speed: float, left: float) -> None:
+    filled = int(30 * min(share, 1.0))
+    bar = "#" * filled + "-" * (30 - filled)
+    end = "\r" if sys.stderr.isatty() else "\n"
+    minutes, seconds = divmod(max(0, int(left)), 60)
+    text = f"[{bar}] step {step}  loss {loss:.4f}  {speed:.0f} images/s  {minutes}:{seconds:02d} left"
+    print(text, end=end, file=sys.stderr, flush=True)
