@@ -1,0 +1,58 @@
+# Everything below sets itself up: Python 3.10 to 3.12 and make are all that is needed.
+#   make demo   translate the bundled T1-weighted head to FLAIR; results in out/demo
+#   make test   the tests, without data from elsewhere
+# Variables: PYTHON (interpreter), TORCH (what pip installs as torch), PYTEST_ARGS.
+
+VENV := .venv
+# pip's own choice of torch may bring several gigabytes of GPU libraries; for a GPU set e.g.
+# TORCH=torch, or install the build of your driver into .venv yourself.
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?=
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check
+
+.PHONY: demo test lint screenshots clean
+
+demo: $(VENV)/.demo
+	$(PY) Testing/demo.py
+
+test: $(VENV)/.test
+	QT_QPA_PLATFORM=offscreen $(PY) -m pytest Testing $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+screenshots: $(VENV)/.test
+	QT_QPA_PLATFORM=offscreen $(PY) Testing/panel/screenshots.py
+
+clean:
+	rm -rf $(VENV) out build .pytest_cache .mypy_cache .ruff_cache MIDiffusionTranslate/*.egg-info
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# Stamps: a second run finds them and starts at once; a change of pyproject.toml renews them.
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.12 found; install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || { echo "error: this Python can't make virtual environments (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.runtime: pyproject.toml | $(VENV)/.created
+	$(PIP) "$(TORCH)"
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.runtime
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime
+	$(PIP) -e '.[test]'
+	PY=$(PY) sh Testing/system_libraries.sh
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.runtime
+	$(PIP) -e '.[lint]'
+	@touch $@
