@@ -1,0 +1,79 @@
+"""MIDiffusion itself as a row of the table, by the same call that users make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midiffusion.evaluation.datasets.subject import HU_OF_ZERO, HU_PER_UNIT, Subject
+from midiffusion.volume import Volume
+
+from .method import Budget
+
+if TYPE_CHECKING:
+    from midiffusion.model import Progress, TranslationModel
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a bundle is sampled; None leaves the choice to its card."""
+
+    steps: int | None = None
+    samples: int = 1
+    seed: int = 0
+    sampler: str | None = None
+    device: str = "auto"
+
+
+class MIDiffusion:
+    """A trained bundle, which learns nothing here: one translated volume per subject."""
+
+    name = "midiffusion"
+
+    def __init__(
+        self,
+        model: TranslationModel,
+        sampling: Sampling,
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._model = model
+        self._sampling = sampling
+        self._on_step = on_step
+
+    @classmethod
+    def from_bundle(
+        cls, model: str, folder: Path | None, sampling: Sampling, on_step: Callable | None = None
+    ) -> MIDiffusion:
+        """Loads a bundle by id or folder; raises as `load_model` does."""
+        from midiffusion.model import load_model
+
+        return cls(load_model(model, folder), sampling, on_step)
+
+    def fit(self, train: Sequence[Subject], budget: Budget) -> None:
+        """The bundle is trained already."""
+
+    def translate(self, slices: Volume) -> NDArray[np.float32]:
+        """[S, H, W] in model units, from a source in model units: CT goes in as HU, as from a
+        user, and what comes out in the units of the card goes back to model units."""
+        from midiffusion.intensity import intensity_map
+
+        data = np.asarray(slices.data, dtype=np.float32)
+        if slices.modality == "CT":
+            data = data * np.float32(HU_PER_UNIT) + np.float32(HU_OF_ZERO)
+        how = self._sampling
+        translation = self._model.translate(
+            Volume(data, slices.ijkToRAS, slices.modality),
+            steps=how.steps,
+            seed=how.seed,
+            samples=how.samples,
+            sampler=how.sampler,
+            device=how.device,
+            on_step=self._on_step,
+        )
+        air, one = intensity_map(self._model.card.intensity).inverse(np.array([0.0, 1.0]))
+        return np.asarray((translation.volume.data - air) / (one - air), dtype=np.float32)

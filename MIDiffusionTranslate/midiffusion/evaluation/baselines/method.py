@@ -1,0 +1,51 @@
+"""What every method of the table does, ours and the baselines alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midiffusion.errors import InvalidParameter
+from midiffusion.evaluation.datasets.subject import Subject
+from midiffusion.volume import Volume
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a method may spend on learning: seconds or optimiser steps, the same for all that learn.
+
+    At least one is given; with both, whichever ends first. Raises InvalidParameter otherwise.
+    """
+
+    seconds: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [limit for limit in (self.seconds, self.steps) if limit is not None]
+        if not given or min(given) <= 0:
+            raise InvalidParameter("A training budget needs seconds or steps, above zero.")
+
+    def spent(self, seconds: float, steps: int) -> bool:
+        """Whether training has to end after so many seconds and steps."""
+        return (self.seconds is not None and seconds >= self.seconds) or (
+            self.steps is not None and steps >= self.steps
+        )
+
+
+class Method(Protocol):
+    """A translator under test."""
+
+    name: str
+
+    def fit(self, train: Sequence[Subject], budget: Budget) -> None:
+        """Learns from training subjects, in whose target the method is interested alone unless its
+        name says that it is paired."""
+        ...
+
+    def translate(self, slices: Volume) -> NDArray[np.float32]:
+        """One subject's source, [S, H, W] in model units, to the target's: the same shape."""
+        ...

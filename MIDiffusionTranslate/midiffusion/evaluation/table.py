@@ -1,0 +1,259 @@
+"""`midiffusion benchmark table`: the fidelity protocol for any method, in one command.
+
+Prints one Markdown table per direction and picture size on stdout, progress on stderr; `--json`
+keeps every figure of every subject.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midiffusion import __version__
+from midiffusion.errors import InvalidParameter, UnwritableTarget
+
+from .baselines import Budget, HistogramMatching, Identity, Method
+from .baselines.diffusion import MIDiffusion, Sampling
+from .bootstrap import Interval
+from .datasets import DATASETS, Dataset, Subject, dataset
+from .predictions import read_predictions, write_predictions
+from .scorer import FIGURES, SubjectFigures, gap_closed, score_subject, summary
+
+METHODS = ("identity", "histogram", "midiffusion")
+_LOWER, _UPPER = "histogram", "paired"
+_SHOWN = tuple(f for f in FIGURES if f.key not in ("mse_8bit",))
+
+
+@dataclass
+class Cell:
+    """One method in one direction: figures by size ("128", "native"), then by subject."""
+
+    method: str
+    seconds: float
+    figures: dict[str, dict[str, SubjectFigures]] = field(default_factory=dict)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
+    options = _parser().parse_args(argv)
+    if options.subjects is not None and options.subjects < 1:
+        raise InvalidParameter("--subjects must be at least 1.")
+    data = dataset(options.dataset)
+    report: dict[str, object] = {
+        "version": __version__,
+        "dataset": data.name,
+        "sampling": asdict(_sampling(options)),
+        "directions": {},
+    }
+    for direction in options.directions or data.directions[:1]:
+        subjects = data.load(options.root, direction, "val")[: options.subjects]
+        cells = _cells(options, data, direction, subjects)
+        report["directions"][direction] = _as_json(cells)  # type: ignore[index]
+        for size in cells[0].figures:
+            print(
+                f"\n{data.name} {direction}, {_size_text(size)}, {len(subjects)} subjects, "
+                "mean (95 % interval by subject)\n"
+            )
+            print(markdown({cell.method: cell.figures[size] for cell in cells}))
+    if options.json is not None:
+        _write_json(options.json, report)
+    return 0
+
+
+def markdown(figures: Mapping[str, Mapping[str, SubjectFigures]]) -> str:
+    """One table: a row per method (figures by subject), a column per figure that some method has,
+    and the share of the gap closed where the rows `histogram` and `paired` exist."""
+    summaries = {method: summary(values) for method, values in figures.items()}
+    shown = [f for f in _SHOWN if any(f.key in values for values in summaries.values())]
+    header = ["Method", *(f.heading for f in shown)]
+    rows = [
+        [method, *(_text(values.get(f.key), f.decimals) for f in shown)]
+        for method, values in summaries.items()
+    ]
+    if _LOWER in figures and _UPPER in figures:
+        for key, heading in (("ssim", "Gap closed, head"), ("ssim_full", "Gap closed, full")):
+            header.append(heading)
+            for row in rows:
+                gap = gap_closed(figures[row[0]], figures[_LOWER], figures[_UPPER], key)
+                row.append(_text(gap, 2))
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(
+    options: argparse.Namespace, data: Dataset, direction: str, subjects: Sequence[Subject]
+) -> list[Cell]:
+    cells = []
+    for name in options.methods:
+        started = time.monotonic()
+        method = _method(name, options, data, direction)
+        outputs = {}
+        for number, subject in enumerate(subjects, start=1):
+            outputs[subject.id] = method.translate(subject.source)
+            elapsed = time.monotonic() - started
+            _say(
+                f"{direction} {name}: {number} of {len(subjects)} subjects, {elapsed:.0f} s",
+                last=number == len(subjects),
+            )
+        seconds = time.monotonic() - started
+        if options.save is not None:
+            file = f"{data.name}_{direction.replace(':', '-')}_{name}.npz"
+            write_predictions(options.save / file, outputs)
+        cells.append(_scored(name, outputs, data, direction, subjects, seconds))
+    for name, path in options.predictions:
+        outputs = read_predictions(path, subjects)
+        cells.append(_scored(name, outputs, data, direction, subjects, float("nan")))
+    return cells
+
+
+def _scored(
+    name: str,
+    outputs: Mapping[str, NDArray[np.float32]],
+    data: Dataset,
+    direction: str,
+    subjects: Sequence[Subject],
+    seconds: float,
+) -> Cell:
+    cell = Cell(name, seconds)
+    modality = direction.split(":")[1].upper()
+    for size in data.sizes or (None,):
+        cell.figures["native" if size is None else str(size)] = {
+            s.id: score_subject(outputs[s.id], s, size, modality) for s in subjects
+        }
+    return cell
+
+
+def _method(name: str, options: argparse.Namespace, data: Dataset, direction: str) -> Method:
+    if name == "identity":
+        return Identity()
+    if name == "histogram":
+        method = HistogramMatching()
+        method.fit(_training_targets(options, data, direction), Budget(steps=1))
+        return method
+    model = options.model or direction.split(":")[1]
+    return MIDiffusion.from_bundle(model, options.model_folder, _sampling(options))
+
+
+def _training_targets(options: argparse.Namespace, data: Dataset, direction: str) -> list[Subject]:
+    """Training subjects whose target is this direction's; a collection for evaluation alone names
+    the one that takes its place."""
+    target = direction.split(":")[1]
+    source_of_training = dataset(data.training)
+    same = [d for d in source_of_training.directions if d.endswith(f":{target}")]
+    if not same:
+        raise InvalidParameter(
+            f"{source_of_training.name} has no {target.upper()} to learn from; leave out the "
+            "method 'histogram' for this direction."
+        )
+    root = options.train_root
+    if root is None:
+        root = options.root if source_of_training.name == data.name else options.root.parent
+    return source_of_training.load(root, same[0], "train")
+
+
+def _sampling(options: argparse.Namespace) -> Sampling:
+    return Sampling(options.steps, options.samples, options.seed, options.sampler, options.device)
+
+
+def _text(estimate: Interval | None, decimals: int) -> str:
+    if estimate is None or np.isnan(estimate.value):
+        return ""
+    value, low, high = (f"{x:.{decimals}f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
+
+
+def _size_text(size: str) -> str:
+    return "native grid" if size == "native" else f"{size} x {size} pixels"
+
+
+def _as_json(cells: Sequence[Cell]) -> dict[str, object]:
+    return {
+        cell.method: {
+            "seconds": None if np.isnan(cell.seconds) else round(cell.seconds, 1),
+            "sizes": {
+                size: {
+                    "summary": {k: asdict(v) for k, v in summary(subjects).items()},
+                    "subjects": subjects,
+                }
+                for size, subjects in cell.figures.items()
+            },
+        }
+        for cell in cells
+    }
+
+
+def _without_gaps(value: object) -> object:
+    """JSON knows neither NaN nor infinity: null takes their place."""
+    if isinstance(value, Mapping):
+        return {key: _without_gaps(item) for key, item in value.items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _write_json(path: Path, report: Mapping[str, object]) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(_without_gaps(report), indent=1, allow_nan=False) + "\n")
+        part.replace(path)
+    except OSError as error:
+        raise UnwritableTarget(f"{path} can't be written: {error}") from error
+
+
+def _say(text: str, *, last: bool) -> None:
+    """Progress: one line rewritten on a terminal, elsewhere one line per method."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="\n" if last else "", file=sys.stderr, flush=True)
+    elif last:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _prediction(text: str) -> tuple[str, Path]:
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FILE.npz")
+    return name, Path(file)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="midiffusion benchmark table", description=(__doc__ or "").split("\n\n")[0]
+    )
+    add = parser.add_argument
+    add("--dataset", required=True, choices=DATASETS, help="collection")
+    add("--root", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
+    add(
+        "--train-root",
+        type=Path,
+        metavar="DIR",
+        help="folder of the training collection, where that is another (default: beside --root)",
+    )
+    add("--directions", nargs="+", metavar="SOURCE:TARGET", help="default: the collection's first")
+    add("--methods", nargs="*", choices=METHODS, default=["identity", "histogram"])
+    add(
+        "--predictions",
+        nargs="+",
+        type=_prediction,
+        default=[],
+        metavar="NAME=FILE.npz",
+        help="score the outputs of another method: one array per subject id, in model units",
+    )
+    add("--model", metavar="ID", help="bundle, by id or folder (default: the target's)")
+    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
+    add("--steps", type=int, metavar="N", help="network evaluations per slice and sample")
+    add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
+    add("--sampler", metavar="NAME", help="default: the bundle's")
+    add("--seed", type=int, default=0, metavar="S")
+    add("--device", default="auto", help="auto, cuda[:i], mps or cpu")
+    add("--subjects", type=int, metavar="N", help="only the first N subjects: a quick look")
+    add("--save", type=Path, metavar="DIR", help="keep the outputs as .npz for --predictions")
+    add("--json", type=Path, metavar="OUT", help="every figure of every subject")
+    return parser
