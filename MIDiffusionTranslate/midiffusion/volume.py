@@ -44,7 +44,7 @@ class Volume:
         """Raises InvalidVolume, with a sentence of its own for each reason, unless the volume can
         be translated."""
         self._check_values()
-        self._check_geometry()
+        self.check_geometry()
 
     def _check_values(self) -> None:
         shape = " x ".join(str(n) for n in self.data.shape)
@@ -76,7 +76,8 @@ class Volume:
                 "translate, choose a volume that shows anatomy."
             )
 
-    def _check_geometry(self) -> None:
+    def check_geometry(self) -> None:
+        """The part of `check` that concerns ijkToRAS."""
         matrix = self.ijkToRAS
         if matrix.shape != (4, 4):
             raise InvalidVolume(

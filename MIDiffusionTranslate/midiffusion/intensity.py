@@ -1,0 +1,178 @@
+"""Intensity maps: the units of a modality to and from model units.
+
+Model units are float32 with air at 0; for MR the 99.5th percentile inside the head is at 1, for CT
+they are (HU + 1000) / 3060. The map of a model's *target* is part of its card; what comes in as a
+*source* may be anything and goes through `SourceIntensity`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+
+from .errors import InvalidCard
+
+
+def head_mask(data: np.ndarray) -> np.ndarray:
+    """Voxels above 3 % of the 99.5th percentile inside the head; data: air at 0, any scale.
+
+    The percentile is taken over the voxels above the mean, which are head whatever the share of
+    air in the field of view, so that padding a volume with air does not change its mask.
+    """
+    values = np.asarray(data, dtype=np.float32)
+    bright = values[values > values.mean(dtype=np.float64)]
+    if bright.size == 0:
+        return np.zeros(values.shape, dtype=bool)
+    mask: np.ndarray = values > 0.03 * np.percentile(bright, 99.5)
+    return mask
+
+
+def _percentile_in_head(data: np.ndarray, percentile: float) -> float:
+    mask = head_mask(data)
+    return float(np.percentile(data[mask], percentile)) if mask.any() else 1.0
+
+
+@dataclass(frozen=True)
+class PercentileIntensity:
+    """MR: the given percentile inside the head is 1 in model units, and nominally `unit` outside
+    (a translation can't know the gain of a scanner that never saw the patient)."""
+
+    kind: ClassVar[str] = "percentile"
+    percentile: float = 99.5
+    unit: float = 1000.0
+
+    def forward(self, data: np.ndarray) -> tuple[np.ndarray, float]:
+        """data [...], air at 0 -> (float32 model units, the value that became 1). Not clipped."""
+        values = np.asarray(data, dtype=np.float32)
+        scale = _percentile_in_head(values, self.percentile)
+        return values / np.float32(scale), scale
+
+    def inverse(self, data: np.ndarray) -> np.ndarray:
+        """Model units -> float32, 1 becomes `unit`."""
+        return np.asarray(data, dtype=np.float32) * np.float32(self.unit)
+
+    def to_dict(self) -> dict[str, object]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class HounsfieldIntensity:
+    """CT: `low` (air) is 0 in model units and `high` is 1; values outside are clipped."""
+
+    kind: ClassVar[str] = "hounsfield"
+    low: float = -1000.0
+    high: float = 2060.0
+
+    def forward(self, data: np.ndarray) -> tuple[np.ndarray, float]:
+        """data [...] in HU -> (float32 in [0, 1], the HU that one model unit spans)."""
+        span = self.high - self.low
+        values = (np.asarray(data, dtype=np.float32) - np.float32(self.low)) / np.float32(span)
+        return np.clip(values, 0.0, 1.0), span
+
+    def inverse(self, data: np.ndarray) -> np.ndarray:
+        """Model units -> float32 HU."""
+        span = np.float32(self.high - self.low)
+        return np.asarray(data, dtype=np.float32) * span + np.float32(self.low)
+
+    def to_dict(self) -> dict[str, object]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class SourceIntensity:
+    """Any modality -> [0, 1.25], air at 0, soft tissue about where training images have it.
+
+    1. A constant that fills the edges of the volume (the outside of a CT's reconstruction circle,
+       the background of a brain-extracted image) is air, whatever its value.
+    2. Air is -1000 where the values are Hounsfield units; otherwise the low percentile, or the
+       fill value where that lies below the tissue and within reach of it.
+    3. The high percentile inside the head becomes 1; but the median inside the head at most 0.5:
+       without bright skin and marrow (brain-extracted images) the brain itself would fill the
+       whole range, and come out twice as bright as in any training image.
+    """
+
+    low_percentile: float = 0.5
+    high_percentile: float = 99.5
+
+    _clip: ClassVar[float] = 1.25
+    _highest_median: ClassVar[float] = 0.5
+
+    def forward(self, data: np.ndarray, modality: str = "") -> tuple[np.ndarray, float]:
+        """data [k, j, i], finite -> (float32 in [0, 1.25], the span of one model unit in data's
+        units). modality: "CT" says that the values are Hounsfield units; else that is recognised.
+        """
+        values = np.asarray(data, dtype=np.float32)
+        fill = _fill_value(values)
+        inside = values if fill is None else values[values != fill]
+        if inside.size == 0:
+            inside = values
+        shifted = values - np.float32(self._air(inside, fill, modality))
+        np.maximum(shifted, 0, out=shifted)
+        if fill is not None:
+            shifted[values == fill] = 0
+        head = shifted[head_mask(shifted)]
+        if head.size == 0:
+            return np.zeros_like(shifted), 1.0
+        scale = max(
+            float(np.percentile(head, self.high_percentile)),
+            float(np.median(head)) / self._highest_median,
+        )
+        shifted /= np.float32(scale)
+        return np.minimum(shifted, np.float32(self._clip), out=shifted), scale
+
+    def _air(self, inside: np.ndarray, fill: float | None, modality: str) -> float:
+        if modality.upper() == "CT" or _is_hounsfield(inside):
+            return -1000.0
+        low, high = np.percentile(inside, (self.low_percentile, self.high_percentile))
+        # A fill further below the tissue than the tissue's own range is a code, not an intensity.
+        if fill is not None and low - (high - low) <= fill < low:
+            return fill
+        return float(low)
+
+
+def _fill_value(values: np.ndarray) -> float | None:
+    """The exact value of at least half of the voxels on the twelve edges of a volume, if any."""
+    k, j, i = (sorted({0, n - 1}) for n in values.shape)
+    edges = np.concatenate(
+        [values[:, j][:, :, i].ravel(), values[k][:, :, i].ravel(), values[k][:, j].ravel()]
+    )
+    found, count = np.unique(edges, return_counts=True)
+    most = int(count.argmax())
+    return float(found[most]) if 2 * count[most] >= edges.size else None
+
+
+def _is_hounsfield(values: np.ndarray) -> bool:
+    """Air near -1000 and soft tissue near 0 in one volume: only CT has both."""
+
+    def share(low: float, high: float) -> float:
+        return float(np.mean((values >= low) & (values <= high)))
+
+    return share(-1100, -900) > 0.02 and share(-150, 300) > 0.05
+
+
+_TARGET_MAPS: dict[str, type[PercentileIntensity] | type[HounsfieldIntensity]] = {
+    PercentileIntensity.kind: PercentileIntensity,
+    HounsfieldIntensity.kind: HounsfieldIntensity,
+}
+
+
+def intensity_map(described: dict[str, object]) -> PercentileIntensity | HounsfieldIntensity:
+    """The map that `to_dict` described; raises InvalidCard for any other dictionary."""
+    arguments = dict(described)
+    kind = arguments.pop("kind", None)
+    make = _TARGET_MAPS.get(str(kind))
+    if make is None:
+        raise InvalidCard(
+            f"The model card's intensity map is {kind!r}: this version knows "
+            f"{', '.join(_TARGET_MAPS)}; get a newer version of MIDiffusion or another model."
+        )
+    known = {f.name for f in fields(make)}
+    for name, value in arguments.items():
+        if name not in known or isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InvalidCard(
+                f"The model card's intensity map has {name} = {value!r}, where a number for one of "
+                f"{', '.join(sorted(known))} is needed: the card is damaged, get the model again."
+            )
+    return make(**arguments)
