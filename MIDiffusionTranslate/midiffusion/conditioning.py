@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from midiffusion.lmi import LocalMutualInformation
+from .lmi import LocalMutualInformation
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,14 @@ class LMISettings:
         """The LMI layer of the cross maps."""
         return self._layer(self.cross_dilations, self.cross_bandwidths)
 
-    def _layer(self, dilations: tuple[int, ...], bandwidths: tuple[float, ...]) -> LocalMutualInformation:
+    def _layer(
+        self, dilations: tuple[int, ...], bandwidths: tuple[float, ...]
+    ) -> LocalMutualInformation:
         return LocalMutualInformation(
-            self.estimator, size=self.size, dilations=dilations, bandwidths=bandwidths  # type: ignore[arg-type]
+            self.estimator,
+            size=self.size,
+            dilations=dilations,
+            bandwidths=bandwidths,  # type: ignore[arg-type]
         )
 
 
@@ -137,6 +142,4 @@ class LMICondition:
     def to(self, device: torch.device | str) -> LMICondition:
         """The condition on another device."""
         keep = None if self.keep is None else self.keep.to(device)
-        return LMICondition(
-            self.source.to(device), self.settings, keep, self.self_maps.to(device)
-        )
+        return LMICondition(self.source.to(device), self.settings, keep, self.self_maps.to(device))

@@ -2,10 +2,10 @@
 
     E  lambda(sigma) || s(x_sigma, LMI(x0', x_sigma), sigma) - grad log p(x_sigma | x0) ||^2
 
-With s = (D - x_sigma) / sigma^2 and grad log p(x_sigma | x0) = (x0 - x_sigma) / sigma^2 the norm is
-|| D - x0 ||^2 / sigma^4; EDM's weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 on || D - x0 ||^2
-gives every noise level a unit loss at the start of training. x0' is the training image in the role of
-the source: its contrast is randomised before it comes here (`training.augmentation`).
+With s = (D - x_sigma) / sigma^2 and grad log p(x_sigma | x0) = (x0 - x_sigma) / sigma^2 the norm
+is || D - x0 ||^2 / sigma^4; EDM's weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 on
+|| D - x0 ||^2 gives every noise level a unit loss at the start of training. x0' is the training
+image in the role of the source: its contrast is randomised before (`training.augmentation`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from midiffusion.conditioning import LMICondition
-from midiffusion.denoiser import Denoiser
+from .conditioning import LMICondition
+from .denoiser import Denoiser
 
 
 def draw_sigma(uniform: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:

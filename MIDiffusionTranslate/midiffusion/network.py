@@ -89,7 +89,9 @@ class UNet(nn.Module):
         self.config = config
         widths, width = config.channels, config.embedding
         folded = (1 + config.cond_channels) * config.patch**2
-        self.embed = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.embed = nn.Sequential(
+            nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
         self.inlet = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
         current, skips = widths[0], []

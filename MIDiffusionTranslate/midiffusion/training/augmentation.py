@@ -1,8 +1,8 @@
 """Random geometry for the training image, random contrast for the image in the role of the source.
 
 In training the target image itself plays the source. Unless its contrast is randomised, the model
-learns that LMI maps of a source always look like those of its own modality; with it, the source role
-becomes modality-free (the idea of SynthSeg, arXiv 2107.09559, applied to LMI-conditioned diffusion).
+learns that LMI maps of a source always look like those of its own modality; with it, the source
+role becomes modality-free (the idea of SynthSeg, arXiv 2107.09559, for LMI-conditioned diffusion).
 
 Every augmentation draws its random parameters apart from a pure function that applies them.
 """
@@ -79,9 +79,10 @@ class ContrastParameters:
 class RandomContrast:
     """A random acquisition of the same anatomy.
 
-    A non-monotone piecewise-linear intensity map whose knots lie at intensities that the head really
-    has (so that tissues, not air, receive random values), blended with the identity by a random
-    weight (near modalities stay covered); then bias field, blur, sub-pixel misregistration, noise.
+    A non-monotone piecewise-linear intensity map whose knots lie at intensities that the head
+    really has (so that tissues, not air, receive random values), blended with the identity by a
+    random weight (near modalities stay covered); then bias field, blur, sub-pixel
+    misregistration, noise.
 
     Args:
         knots: largest number of knots of the intensity map.
@@ -128,7 +129,9 @@ class RandomContrast:
                 inner.append(knot)
         knots = torch.tensor([0.0, self.AIR, *inner, 1.26])
         weight = torch.rand(1, generator=generator)
-        values = (1 - weight) * knots.clamp(max=1.0) + weight * torch.rand(len(knots), generator=generator)
+        values = (1 - weight) * knots.clamp(max=1.0) + weight * torch.rand(
+            len(knots), generator=generator
+        )
         values[0] = 0.0
         at = torch.linspace(0.0, 1.25, self.TABLE)
         right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)

@@ -12,11 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from midiffusion.errors import InvalidParameter
-from midiffusion.training.configuration import TrainingConfig
+from ..errors import InvalidParameter
+from .configuration import TrainingConfig
 
 if TYPE_CHECKING:
-    from midiffusion.training.loop import TrainingState
+    from .loop import TrainingState
 
 NAME = "checkpoint.safetensors"
 
@@ -53,11 +53,17 @@ def load_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState) 
         metadata = file.metadata()
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if metadata["config"] != json.dumps(config.to_dict(), sort_keys=True):
-        raise InvalidParameter(f"{path} was made with another configuration; train into a new folder.")
+        raise InvalidParameter(
+            f"{path} was made with another configuration; train into a new folder."
+        )
     state.step, state.seconds = int(metadata["step"]), float(metadata["seconds"])
     state.generator.set_state(tensors["generator"])
     for prefix, module in (("model.", state.denoiser), ("average.", state.average.average)):
-        module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        module.load_state_dict(
+            {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        )
     for name, parameter in state.denoiser.named_parameters():
-        moments = {m: tensors[f"adam.{name}.{m}"].to(parameter.device) for m in ("exp_avg", "exp_avg_sq")}
+        moments = {
+            m: tensors[f"adam.{name}.{m}"].to(parameter.device) for m in ("exp_avg", "exp_avg_sq")
+        }
         state.optimiser.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}

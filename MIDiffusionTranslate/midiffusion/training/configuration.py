@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from midiffusion.errors import InvalidParameter
-from midiffusion.training.data import TCGA_PIXEL_MM, SliceSource
+from ..errors import InvalidParameter
+from .data import TCGA_PIXEL_MM, SliceSource
 
 CONFIGS = Path(__file__).with_name("configs")
 
@@ -27,7 +27,7 @@ class TrainingConfig:
         network: arguments of `UNetConfig` but `cond_channels`.
         sigma_min, sigma_max: noise range of the sampler, model units. sigma_max is near the largest
             distance between two training images (49.8 for TCGA-LGG FLAIR at 128 x 128).
-        sigma_mean, sigma_std: of ln(sigma) in training; covers the sampler's range to +-2.6 deviations.
+        sigma_mean, sigma_std: of ln(sigma) in training; the sampler's range is +-2.6 deviations.
         dropout: share of images trained without any condition.
         batch: images per step.
         learning_rate: peak; 200 steps of warm-up, then a cosine to zero over the whole budget.
@@ -66,9 +66,13 @@ class TrainingConfig:
         try:
             values = json.loads(Path(path).read_text())
         except OSError as error:
-            raise InvalidParameter(f"The training configuration {path} cannot be read: {error}.") from error
+            raise InvalidParameter(
+                f"The training configuration {path} cannot be read: {error}."
+            ) from error
         except ValueError as error:
-            raise InvalidParameter(f"The training configuration {path} is not JSON: {error}.") from error
+            raise InvalidParameter(
+                f"The training configuration {path} is not JSON: {error}."
+            ) from error
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         missing = sorted({"card", "sources", "intensity"} - set(values))
@@ -79,7 +83,9 @@ class TrainingConfig:
         try:
             values["sources"] = tuple(SliceSource(**source) for source in values["sources"])
         except TypeError as error:
-            raise InvalidParameter(f"The training configuration {path}: sources: {error}.") from error
+            raise InvalidParameter(
+                f"The training configuration {path}: sources: {error}."
+            ) from error
         return cls(**values)
 
     @classmethod
@@ -99,5 +105,5 @@ class TrainingConfig:
         return cls.read(path)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready values; kept in checkpoints to refuse a resume with another configuration."""
+        """JSON-ready values; a checkpoint keeps them to refuse another configuration."""
         return json.loads(json.dumps(asdict(self)))

@@ -3,23 +3,28 @@
 Layouts (told apart by what a folder contains):
 
 - `tcga_lgg`: one RGB WebP sprite of 128 x 128 tiles per patient (T1, FLAIR, tumour mask);
-- `synthrad2023_brain`: `{axial,coronal,sagittal}_*.webp` sprites of 192 x 192 tiles (CT, MR, mask) with
-  the subject of each row in `*_ids.json`;
-- a plain folder of volumes (.nii, .nii.gz, .nrrd, .mha) of the target modality, one subject each.
+- `synthrad2023_brain`: `{axial,coronal,sagittal}_*.webp` sprites of 192 x 192 tiles (CT, MR, mask)
+  with the subject of each row in `*_ids.json`;
+- `volumes`: a plain folder of volumes (.nii, .nii.gz, .nrrd, .mha) of the target modality, one
+  subject each;
+- `slices`: a plain folder of single slices (.png, .tif, .tiff), already at the model's pixel size;
+  what precedes the last `_` or `-` of a name is its subject.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from midiffusion.errors import DependencyMissing, InvalidData
+from ..errors import DependencyMissing, InvalidData
 
-# Mean adult head length (skin to skin, glabella to occiput) over the median length of the heads in the
-# sprites, 116 px with the nose in some slices and 114 px without; scale augmentation covers the rest.
+# Mean adult head length (glabella to occiput, with skin) over the median length of the heads in the
+# sprites, measured above 5 % of white: 116 px, the nose included in some patients. Scale
+# augmentation covers the error.
 TCGA_PIXEL_MM = 190.0 / 114.0
 SYNTHRAD_PIXEL_MM = 1.0
 _CHANNELS = {
@@ -27,6 +32,9 @@ _CHANNELS = {
     "synthrad2023_brain": {"CT": 0, "MR": 1, "mask": 2},
 }
 _VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
+_SLICE_ENDINGS = (".png", ".tif", ".tiff")
+# Slices with less head than this are mostly air and teach nothing.
+_SMALLEST_HEAD = 0.08
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,15 @@ def frozen_split(collection: str) -> tuple[list[str], list[str]]:
     return splits[collection]["train"], splits[collection]["val"]
 
 
+def plain_layout(folder: Path) -> str | None:
+    """ "volumes" or "slices" where a folder itself holds such files, else None."""
+    names = [path.name.lower() for path in folder.iterdir()]
+    for layout, endings in (("volumes", _VOLUME_ENDINGS), ("slices", _SLICE_ENDINGS)):
+        if any(name.endswith(endings) for name in names):
+            return layout
+    return None
+
+
 def read_sprite(path: Path | str, size: int) -> np.ndarray:
     """Tiles of a sprite, [N, size, size, 3] uint8.
 
@@ -72,20 +89,28 @@ def read_sprite(path: Path | str, size: int) -> np.ndarray:
         DependencyMissing: Pillow is not installed.
         InvalidData: not an image, or not a column of square tiles.
     """
+    pixels = _read_picture(Path(path), "RGB")
+    if pixels.size % (size * size * 3):
+        raise InvalidData(
+            f"{path} is not made of {size} x {size} tiles (its shape is {pixels.shape})."
+        )
+    return pixels.reshape(-1, size, size, 3)
+
+
+def _read_picture(path: Path, mode: str) -> np.ndarray:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise DependencyMissing(
-            "Reading WebP sprites needs Pillow; install it with `pip install midiffusion[train]`."
+            "Reading pictures needs Pillow; install it with `pip install midiffusion[train]`."
         ) from None
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+            return np.asarray(image.convert(mode))
     except (OSError, UnidentifiedImageError) as error:
-        raise InvalidData(f"{path} cannot be read as an image ({error}); check the download.") from error
-    if pixels.size % (size * size * 3):
-        raise InvalidData(f"{path} is not made of {size} x {size} tiles (its shape is {pixels.shape}).")
-    return pixels.reshape(-1, size, size, 3)
+        raise InvalidData(
+            f"{path} cannot be read as an image ({error}); check the download."
+        ) from error
 
 
 def load_slices(
@@ -107,10 +132,12 @@ def load_slices(
     folder = Path(data)
     if (folder / source.collection).is_dir():
         folder = folder / source.collection
-    if source.collection == "volumes":
-        return _from_volumes(folder, part, pixel_mm, size, intensity)
+    if source.collection in ("volumes", "slices"):
+        stacks = _volumes if source.collection == "volumes" else _slices
+        return _from_subjects(stacks(folder, pixel_mm, intensity), part, size, folder)
     if source.collection not in _CHANNELS:
-        raise InvalidData(f"Unknown collection '{source.collection}'; known: volumes, {', '.join(_CHANNELS)}.")
+        known = ", ".join(("volumes", "slices", *_CHANNELS))
+        raise InvalidData(f"Unknown collection '{source.collection}'; known: {known}.")
     channel = _CHANNELS[source.collection].get(source.channel)
     if channel is None:
         raise InvalidData(f"Collection '{source.collection}' has no channel '{source.channel}'.")
@@ -124,7 +151,11 @@ def load_slices(
         ]
         pixel = TCGA_PIXEL_MM
     else:
-        tiles = [t for plane in source.planes for t in _synthrad_plane(folder, plane, channel, wanted_set)]
+        tiles = [
+            t
+            for plane in source.planes
+            for t in _synthrad_plane(folder, plane, channel, wanted_set)
+        ]
         pixel = SYNTHRAD_PIXEL_MM
     if not tiles:
         raise InvalidData(
@@ -148,32 +179,62 @@ def _synthrad_plane(
     parts = sorted(folder.glob(f"{plane}_[0-9]*.webp"))
     rows = np.concatenate([read_sprite(path, 192)[..., channel] for path in parts])
     if len(rows) != len(ids):
-        raise InvalidData(f"{folder}: {len(rows)} {plane} slices but {len(ids)} ids; files are missing.")
+        raise InvalidData(
+            f"{folder}: {len(rows)} {plane} slices but {len(ids)} ids; files are missing."
+        )
     return [(s, row[None]) for s, row in zip(ids, rows, strict=True) if s in wanted]
 
 
-def _from_volumes(folder: Path, part: str, pixel_mm: float, size: int, intensity: dict) -> TrainingSlices:
-    from midiffusion.grid import SliceGrid
-    from midiffusion.intensity import intensity_map
-    from midiffusion.io import read_volume
+def _volumes(folder: Path, pixel_mm: float, intensity: dict) -> dict[str, np.ndarray]:
+    """Axial slices of each volume of a folder, model units."""
+    from ..grid import SliceGrid
+    from ..intensity import intensity_map
+    from ..io import read_volume
 
-    paths = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_VOLUME_ENDINGS))
-    if len(paths) < 2:
-        raise InvalidData(
-            f"{folder} holds {len(paths)} volume(s) ({', '.join(_VOLUME_ENDINGS)}); at least 2 are needed."
-        )
-    held_back = paths[::10]
-    chosen = held_back if part == "val" else [p for p in paths if p not in held_back]
-    mapping = intensity_map(intensity)
-    images, subjects = [], []
-    for path in chosen:
+    mapping, stacks = intensity_map(intensity), {}
+    for path in sorted(p for p in folder.iterdir() if p.name.lower().endswith(_VOLUME_ENDINGS)):
         volume = read_volume(path)
         data, _ = mapping.forward(volume.data)
-        slices = SliceGrid.of(volume, pixel_mm, "axial", 8).to_slices(data)
-        slices = _resize(np.asarray(slices, dtype=np.float32), 1.0, size)
-        slices = slices[(slices > 0.03).mean(axis=(1, 2)) > 0.08]
-        images.append(slices)
-        subjects += [path.name] * len(slices)
+        stacks[path.name] = SliceGrid.of(volume, pixel_mm, "axial", 8).to_slices(data)
+    return stacks
+
+
+def _slices(folder: Path, pixel_mm: float, intensity: dict) -> dict[str, np.ndarray]:
+    """Pictures of a folder by subject, the brightest 0.5 % of each subject's head at 1."""
+    from ..intensity import intensity_map
+
+    mapping, pictures = intensity_map(intensity), {}
+    for path in sorted(p for p in folder.iterdir() if p.name.lower().endswith(_SLICE_ENDINGS)):
+        subject = re.split(r"[_-][^_-]*$", path.stem)[0]
+        pictures.setdefault(subject, []).append(_read_picture(path, "F"))
+    stacks = {}
+    for subject, images in pictures.items():
+        size = max(max(image.shape) for image in images)
+        stack = np.concatenate([_resize(image[None], 1.0, size) for image in images])
+        stacks[subject], _ = mapping.forward(stack)
+    return stacks
+
+
+def _from_subjects(
+    stacks: dict[str, np.ndarray], part: str, size: int, folder: Path
+) -> TrainingSlices:
+    """Slices with enough head in them; every tenth subject is held back for validation."""
+    names = sorted(stacks)
+    if len(names) < 2:
+        raise InvalidData(
+            f"{folder} holds images of {len(names)} subject(s); at least 2 are needed."
+        )
+    held_back = set(names[::10])
+    images, subjects = [], []
+    for name in names:
+        if (name in held_back) != (part == "val"):
+            continue
+        stack = _resize(np.asarray(stacks[name], dtype=np.float32).clip(0.0, 1.25), 1.0, size)
+        stack = stack[(stack > 0.03).mean(axis=(1, 2)) > _SMALLEST_HEAD]
+        images.append(stack)
+        subjects += [name] * len(stack)
+    if not subjects:
+        raise InvalidData(f"No slice of {folder} shows enough of a head to train on.")
     return TrainingSlices(np.concatenate(images), tuple(subjects))
 
 

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midiffusion.conditioning import LMICondition, LMISettings
-from midiffusion.denoiser import Denoiser
-from midiffusion.errors import InvalidData
-from midiffusion.loss import denoising_loss, draw_sigma
-from midiffusion.network import UNet, UNetConfig
-from midiffusion.training.augmentation import RandomContrast, RandomGeometry
-from midiffusion.training.checkpoint import load_checkpoint, save_checkpoint
-from midiffusion.training.configuration import TrainingConfig
-from midiffusion.training.data import TrainingSlices, load_slices
-from midiffusion.training.ema import PowerAverage
+from ..conditioning import LMICondition, LMISettings
+from ..denoiser import Denoiser
+from ..errors import InvalidData
+from ..loss import denoising_loss, draw_sigma
+from ..network import UNet, UNetConfig
+from .augmentation import RandomContrast, RandomGeometry
+from .checkpoint import load_checkpoint, save_checkpoint
+from .configuration import TrainingConfig
+from .data import TrainingSlices, load_slices
+from .ema import PowerAverage
 
 WARMUP_STEPS = 200
 
@@ -37,6 +37,7 @@ class TrainingState:
     average: PowerAverage
     optimiser: torch.optim.Adam
     generator: torch.Generator
+    subjects: tuple[str, ...]
     step: int = 0
     seconds: float = 0.0
 
@@ -54,7 +55,12 @@ def load_all(config: TrainingConfig, data: Path | str, part: str) -> TrainingSli
     """The slices of all sources of a configuration."""
     parts = [
         load_slices(
-            data, s, part=part, pixel_mm=config.pixel_mm, size=config.size, intensity=config.intensity
+            data,
+            s,
+            part=part,
+            pixel_mm=config.pixel_mm,
+            size=config.size,
+            intensity=config.intensity,
         )
         for s in config.sources
     ]
@@ -101,6 +107,7 @@ def train(
         PowerAverage(denoiser, config.ema),
         torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)),
         torch.Generator().manual_seed(config.seed),
+        slices.subjects,
     )
     if resume:
         load_checkpoint(out, config, state)
@@ -147,10 +154,18 @@ def _run(
             count = state.step - first_step
             mean = float(total) / count
             if not math.isfinite(mean):
-                raise InvalidData("The training loss is not finite; lower learning_rate or check the data.")
+                raise InvalidData(
+                    "The training loss is not finite; lower learning_rate or check the data."
+                )
             speed = count * config.batch / (now - reported)
             log.writerow(
-                (state.step, f"{state.seconds:.1f}", state.step * config.batch, f"{mean:.5f}", f"{speed:.1f}")
+                (
+                    state.step,
+                    f"{state.seconds:.1f}",
+                    state.step * config.batch,
+                    f"{mean:.5f}",
+                    f"{speed:.1f}",
+                )
             )
             _show_progress(state.seconds / budget, state.step, mean, speed, budget - state.seconds)
             reported, first_step = now, state.step
@@ -162,7 +177,9 @@ def _run(
                 on_checkpoint(state)
 
 
-def _step_loss(config: TrainingConfig, images: Tensor, state: TrainingState, device: torch.device) -> Tensor:
+def _step_loss(
+    config: TrainingConfig, images: Tensor, state: TrainingState, device: torch.device
+) -> Tensor:
     """Loss of one batch: every random number comes from the run's generator, in a fixed order."""
     g = state.generator
     geometry, contrast = RandomGeometry(), RandomContrast()
@@ -173,7 +190,11 @@ def _step_loss(config: TrainingConfig, images: Tensor, state: TrainingState, dev
     # Stratified over the batch: every batch sees the whole range of noise levels.
     strata = torch.arange(config.batch) + torch.rand(config.batch, generator=g)
     sigma = draw_sigma(
-        strata / config.batch, config.sigma_mean, config.sigma_std, config.sigma_min, config.sigma_max
+        strata / config.batch,
+        config.sigma_mean,
+        config.sigma_std,
+        config.sigma_min,
+        config.sigma_max,
     )
     noise = torch.randn(x0.shape, generator=g)
     x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
@@ -194,5 +215,7 @@ def _show_progress(share: float, step: int, loss: float, speed: float, left: flo
     bar = "#" * filled + "-" * (30 - filled)
     end = "\r" if sys.stderr.isatty() else "\n"
     minutes, seconds = divmod(max(0, int(left)), 60)
-    text = f"[{bar}] step {step}  loss {loss:.4f}  {speed:.0f} images/s  {minutes}:{seconds:02d} left"
+    text = (
+        f"[{bar}] step {step}  loss {loss:.4f}  {speed:.0f} images/s  {minutes}:{seconds:02d} left"
+    )
     print(text, end=end, file=sys.stderr, flush=True)

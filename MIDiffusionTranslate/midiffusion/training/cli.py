@@ -1,0 +1,73 @@
+"""`midiffusion train`: arguments, and the order of the steps."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InvalidData, InvalidParameter
+from .bundle import export_bundle
+from .configuration import TrainingConfig
+from .data import SliceSource, plain_layout
+from .loop import train
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train a target model and leave a bundle in the output folder; returns the exit code."""
+    args = _parser().parse_args(argv)
+    data, out = Path(args.data), Path(args.out)
+    if not data.is_dir():
+        raise InvalidData(f"The data folder {data} does not exist.")
+    if args.max_minutes is not None and args.max_minutes <= 0:
+        raise InvalidParameter("--max-minutes must be above 0.")
+    config = (
+        TrainingConfig.read(args.config) if args.config else TrainingConfig.for_target(args.target)
+    )
+    layout = plain_layout(data)
+    if layout:
+        config = dataclasses.replace(config, sources=(SliceSource(layout),))
+    device = _device(args.device)
+    state = train(
+        config,
+        data,
+        out,
+        device=device,
+        max_minutes=args.max_minutes,
+        resume=args.resume,
+        on_checkpoint=lambda s: export_bundle(out, args.target, config, s, device),
+    )
+    print(
+        f"{out}: model '{args.target}' after {state.step} steps in {state.seconds / 60:.1f} minutes."
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="midiffusion train",
+        description="Train a target model from images of its modality alone.",
+    )
+    parser.add_argument("--target", required=True, help="id of the model, e.g. flair")
+    parser.add_argument(
+        "--data", required=True, help="folder of volumes, slices or a known collection"
+    )
+    parser.add_argument(
+        "--out", required=True, help="folder of the bundle, its checkpoint and log.csv"
+    )
+    parser.add_argument("--config", help="training configuration (JSON); default: the target's own")
+    parser.add_argument("--max-minutes", type=float, help="time budget, resumed parts included")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
+    return parser
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
