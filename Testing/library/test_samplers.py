@@ -84,6 +84,24 @@ def test_ode_solvers_are_of_second_order(solver, schedule):
     assert errors[-1] < 1e-3
 
 
+def test_dpmpp_2m_takes_the_middle_of_uneven_steps():
+    """Where D is linear in log sigma, its value in the middle of every step is found exactly."""
+    levels = [8.0, 5.0, 1.0, 0.7, 0.1, 0.0]
+    states: list[Tensor] = []
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        states.append(x)
+        return torch.full_like(x, math.log(sigma))
+
+    start = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    dpmpp_2m(denoise, start, torch.tensor(levels, dtype=torch.float64))
+    for step in (1, 2, 3):
+        high, low = levels[step], levels[step + 1]
+        middle = math.log(math.sqrt(high * low))
+        expected = low / high * states[step] + (1 - low / high) * middle
+        torch.testing.assert_close(states[step + 1], expected)
+
+
 @pytest.mark.parametrize("schedule", [karras_sigmas, geometric_sigmas])
 def test_euler_maruyama_has_weak_order_one(schedule):
     """For x0 ~ N(m, s^2) the denoiser is affine, and so is the sampler in its start and its noise.
@@ -118,7 +136,7 @@ def test_euler_maruyama_has_weak_order_one(schedule):
 
 
 def energy_distance(sample: Tensor) -> float:
-    """Twice the integral of (F_sample - F)^2, F the mixture's distribution: exact in one dimension."""
+    """Twice the integral of (F_sample - F)^2, F the mixture's distribution function."""
     grid = np.linspace(-3.0, 3.5, 4001)
     scaled = (grid[:, None] - np.array(MEANS)) / (np.array(WIDTHS) * math.sqrt(2))
     exact = (np.array(WEIGHTS) * (1 + erf(scaled)) / 2).sum(1)
