@@ -12,7 +12,6 @@ import importlib
 import json
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -26,12 +25,8 @@ from .errors import (
     InvalidParameter,
     MIDiffusionError,
     OutOfMemory,
-    UnreadableFile,
-    UnwritableTarget,
 )
 from .progress import TranslationBar
-
-ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 # Commands with arguments of their own: the module whose main(argv) reads them, and a line of help.
 DELEGATED = {
@@ -106,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", metavar="SOURCE", type=Path, help="volume to translate: " + ", ".join(ENDINGS))
+    add("source", metavar="SOURCE", type=Path, help="volume: .nii, .nii.gz, .nrrd or .mha")
     add("--to", required=True, metavar="MODEL_ID", help="model, by id or by folder")
     add("-o", "--output", required=True, metavar="OUT", type=Path, help="where to write the result")
     add("--steps", type=int, metavar="N", help="network evaluations per slice and sample")
@@ -142,17 +137,23 @@ def _device(text: str) -> str:
 
 def translate(options: argparse.Namespace) -> int:
     """`midiffusion translate`: checks, reads, translates, writes."""
-    _check_translate(options)
+    _check_parameters(options)
+    registry.find(options.to, options.model_folder)
     try:
-        from . import io, model
+        from . import io
     except ModuleNotFoundError as error:
         raise _missing(error) from error
+    targets = [path for path in (options.output, options.uncertainty) if path is not None]
+    for path in targets:
+        io.check_target(path)
     volume = io.read_volume(options.source)
     volume.check()
-    loaded = model.load_model(options.to, model_folder=options.model_folder)
+    from .model import load_model
+
+    model = load_model(options.to, model_folder=options.model_folder)
     started = time.monotonic()
     with TranslationBar(sys.stderr) as bar:
-        result = loaded.translate(
+        result = model.translate(
             volume,
             steps=options.steps,
             seed=options.seed,
@@ -161,18 +162,15 @@ def translate(options: argparse.Namespace) -> int:
             on_step=bar.show,
         )
     seconds = time.monotonic() - started
-    outputs = {options.output: result.volume}
-    if options.uncertainty is not None:
-        assert result.uncertainty is not None  # samples >= 2 was checked
-        outputs[options.uncertainty] = result.uncertainty
+    volumes = [volume for volume in (result.volume, result.uncertainty) if volume is not None]
     attributes = {key: str(value) for key, value in result.provenance.items()}
     written: list[Path] = []
     try:
-        for path, output in outputs.items():
+        for path, output in zip(targets, volumes, strict=False):
             io.write_volume(path, output, attributes)
             written.append(path)
     except BaseException:
-        for path in written:
+        for path in written:  # both files or neither
             path.unlink(missing_ok=True)
         raise
     report = {
@@ -184,13 +182,13 @@ def translate(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report))
     else:
-        for path in written:
+        for path in targets:
             print(path)
-        print(f"{loaded.card.title}: {seconds:.1f} s. Synthetic; research use, not for diagnosis.")
+        print(f"{model.card.title}: {seconds:.1f} s. Synthetic; research use, not for diagnosis.")
     return 0
 
 
-def _check_translate(options: argparse.Namespace) -> None:
+def _check_parameters(options: argparse.Namespace) -> None:
     """Refuses what can be refused before anything is loaded. Raises MIDiffusionError."""
     if options.steps is not None and options.steps < 1:
         raise InvalidParameter(f"--steps is {options.steps}; at least 1 evaluation is needed.")
@@ -200,32 +198,10 @@ def _check_translate(options: argparse.Namespace) -> None:
         raise InvalidParameter(f"--seed is {options.seed}; it must not be negative.")
     if options.uncertainty is not None and options.samples < 2:
         raise InvalidParameter("--uncertainty needs --samples of at least 2.")
-    if not options.source.is_file():
-        raise UnreadableFile(f"The source {options.source} does not exist or is not a file.")
-    taken = [options.source]
-    for target in (options.output, options.uncertainty):
-        if target is None:
-            continue
-        if any(target.resolve() == path.resolve() for path in taken):
-            raise UnwritableTarget(f"{target} is named twice: each file needs its own name.")
-        taken.append(target)
-        _check_target(target)
-    registry.find(options.to, options.model_folder)
-
-
-def _check_target(target: Path) -> None:
-    if not target.name.lower().endswith(ENDINGS):
-        raise UnwritableTarget(f"{target} must end in one of {', '.join(ENDINGS)}.")
-    if target.is_dir():
-        raise UnwritableTarget(f"{target} is a folder; name a file in it.")
-    if not target.parent.is_dir():
-        raise UnwritableTarget(f"The folder {target.parent} of {target.name} does not exist.")
-    try:
-        # Permissions, read-only disks and quotas: only trying tells.
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise UnwritableTarget(f"Nothing can be written in {target.parent}: {error}.") from error
+    named = [options.source, options.output, options.uncertainty]
+    files = [path.resolve() for path in named if path is not None]
+    if len(set(files)) < len(files):
+        raise InvalidParameter("SOURCE, -o and --uncertainty must name different files.")
 
 
 def list_models(options: argparse.Namespace) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from midiffusion.card import ModelCard
 from midiffusion.errors import InvalidCard
 

@@ -9,7 +9,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from midiffusion import registry
 from midiffusion.errors import CorruptModel, InvalidCard, UnknownModel
 
@@ -70,7 +69,9 @@ def test_unknown_model_names_those_there_are(no_shipped_models, make_bundle):
         registry.find("third", folder / "missing")
 
 
-def test_a_model_of_the_given_folder_stands_in_for_the_shipped_one(tmp_path, monkeypatch, make_bundle):
+def test_a_model_of_the_given_folder_comes_before_the_shipped_one(
+    tmp_path, monkeypatch, make_bundle
+):
     shipped = make_bundle("shipped/toy")
     own = make_bundle("own/toy", title="Mine")
     monkeypatch.setattr(registry, "shipped_folder", lambda: shipped.parent)
@@ -144,8 +145,13 @@ def test_a_wheel_carries_the_bundles_where_the_registry_looks(root, tmp_path, ma
         check=True,
     )
     assert Path(done.stdout.strip()) == installed / "midiffusion" / "bundles"
-    packed = {p.relative_to(installed / "midiffusion") for p in installed.rglob("*.py")}
-    present = {
-        p.relative_to(library) for p in library.rglob("*.py") if "__pycache__" not in p.parts
+    packed = {p for p in files(installed / "midiffusion") if p.parts[0] != "bundles"}
+    assert packed == files(library)
+
+
+def files(folder: Path) -> set[Path]:
+    return {
+        path.relative_to(folder)
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    assert packed == present

@@ -1,0 +1,344 @@
+"""The command line: every refusal its own sentence, a non-zero exit and no file; hand-over of
+arguments; the translation itself, through a fake model where the fault is what is tested."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import midiffusion.model
+import numpy as np
+import pytest
+from midiffusion import cli
+from midiffusion.errors import Cancelled, DiskFull, OutOfMemory
+from midiffusion.io import read_volume, write_volume
+from midiffusion.model import Progress, Translation
+from midiffusion.volume import Volume
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    data = np.random.default_rng(0).random((3, 5, 4), dtype=np.float32)
+    path = tmp_path / "source.nrrd"
+    write_volume(path, Volume(data, np.diag([2.0, 2.0, 3.0, 1.0])))
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, make_bundle: Callable[..., Path], capsys) -> Callable[..., Any]:
+    """run(*arguments) -> (exit code, stdout, stderr) with the toy bundle's folder named."""
+    make_bundle()
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        folder = ("--model-folder", tmp_path / "models")
+        code = cli.main([str(word) for word in (*arguments, *folder)])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+class FakeModel:
+    """Stands for a loaded model: the result is the source plus one, or the fault it was given."""
+
+    card = argparse.Namespace(title="Toy target")
+
+    def __init__(self, fault: BaseException | None = None) -> None:
+        self.fault = fault
+        self.keywords: dict[str, Any] = {}
+
+    def translate(self, volume: Volume, *, samples: int, on_step: Any, **keywords: Any):
+        self.keywords = keywords
+        if self.fault is not None:
+            raise self.fault
+        result = Volume(volume.data + 1, volume.ijkToRAS)
+        return Translation(result, result if samples > 1 else None, {"model": "toy", "steps": 9})
+
+
+@pytest.fixture
+def fake(monkeypatch) -> Callable[..., FakeModel]:
+    def install(fault: BaseException | None = None) -> FakeModel:
+        model = FakeModel(fault)
+        monkeypatch.setattr(midiffusion.model, "load_model", lambda *_, **__: model)
+        return model
+
+    return install
+
+
+def assert_refused(answer: tuple[int, str, str], sentence: str, code: int = 1) -> None:
+    got, out, err = answer
+    assert got == code
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert sentence in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("translate",), "required: SOURCE, --to, -o"),
+        (("translate", "a", "--to", "toy", "-o", "b.nrrd", "--device", "tpu"), "'tpu' is not auto"),
+        (("translate", "a", "--to", "toy", "-o", "b.nrrd", "--steps", "x"), "invalid int value"),
+        (("translate", "a", "--to", "toy", "-o", "b.nrrd", "--colour"), "--colour"),
+        (("models",), "required: ACTION"),
+        (("models", "show"), "required: ID"),
+        (("benchmark",), "required: BENCHMARK"),
+        (("benchmark", "fun"), "invalid choice: 'fun'"),
+        (("transmogrify",), "invalid choice: 'transmogrify'"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_2(capsys, arguments, sentence):
+    code = cli.main(arguments)
+    assert_refused((code, *capsys.readouterr()), sentence, code=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (("--steps", "0"), "--steps is 0"),
+        (("--samples", "0"), "--samples is 0"),
+        (("--seed", "-1"), "--seed is -1"),
+        (("--uncertainty", "u.nrrd"), "--uncertainty needs --samples of at least 2"),
+        (("--to", "nope"), "no model 'nope'; the models found are: "),
+        (("-o", "result.png"), ".nii"),
+        (("-o", "source.nrrd/below/result.nrrd"), "source.nrrd"),
+        (("-o", "missing/result.nrrd"), "missing"),
+        (("-o", "folder.nrrd"), "is a folder"),
+        (("-o", "source.nrrd"), "must name different files"),
+        (("--samples", "2", "--uncertainty", "out.nrrd"), "must name different files"),
+        (("--samples", "2", "--uncertainty", "missing/u.nrrd"), "missing"),
+    ],
+)
+def test_refused_before_anything_is_loaded(run, source, tmp_path, monkeypatch, changes, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.nrrd").mkdir()
+    monkeypatch.setattr(
+        midiffusion.model, "load_model", None
+    )  # a call would be an unexpected error
+    before = sorted(tmp_path.rglob("*"))
+    answer = run("translate", source, "--to", "toy", "-o", "out.nrrd", *changes)
+    assert_refused(answer, sentence)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def _volume(path: Path, data: np.ndarray) -> None:
+    write_volume(path, Volume(data, np.eye(4)))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("absent.nrrd", "absent.nrrd"),
+        ("text.nrrd", "can't be read as an image"),
+        ("constant.nrrd", "same value"),
+        ("nan.nrrd", "NaN"),
+    ],
+)
+def test_unusable_source(run, fake, tmp_path, name, sentence):
+    fake()
+    data = np.zeros((3, 4, 5), np.float32)
+    (tmp_path / "text.nrrd").write_text("not an image")
+    _volume(tmp_path / "constant.nrrd", data)
+    data[1, 1, 1] = np.nan
+    _volume(tmp_path / "nan.nrrd", data)
+    out = tmp_path / "out.nrrd"
+    assert_refused(run("translate", tmp_path / name, "--to", "toy", "-o", out), sentence)
+    assert not out.exists()
+
+
+def test_corrupt_weights_and_broken_card(run, source, make_bundle, tmp_path):
+    out = tmp_path / "out.nrrd"
+    (tmp_path / "models/toy/weights.safetensors").write_bytes(b"wejghts")
+    make_bundle("models/broken", pixel_mm=0)
+    assert_refused(run("translate", source, "--to", "toy", "-o", out), "SHA-256 differs")
+    assert_refused(run("translate", source, "--to", "broken", "-o", out), "'pixel_mm'")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "sentence"),
+    [
+        (OutOfMemory("Not even one slice\nfits."), 1, "Not even one slice fits."),
+        (MemoryError(), 1, "not enough memory"),
+        (KeyboardInterrupt(), 130, "cancelled"),
+        (Cancelled("The run was cancelled."), 130, "cancelled"),
+        (ModuleNotFoundError("No module", name="torch"), 1, "'torch' is not installed"),
+        (ZeroDivisionError("by zero"), 1, "unexpected ZeroDivisionError: by zero"),
+    ],
+)
+def test_a_fault_while_translating_leaves_no_file(
+    run, fake, source, tmp_path, fault, code, sentence
+):
+    fake(fault)
+    before = sorted(tmp_path.rglob("*"))
+    answer = run("translate", source, "--to", "toy", "-o", tmp_path / "out.nii.gz")
+    assert_refused(answer, sentence, code)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_second_file_that_fails_takes_the_first_with_it(run, fake, source, tmp_path, monkeypatch):
+    fake()
+    first, second = tmp_path / "out.nrrd", tmp_path / "spread.nrrd"
+
+    def write(path: Path, *arguments: Any) -> None:
+        if path == second:
+            raise DiskFull("The disk is full.")
+        write_volume(path, *arguments)
+
+    monkeypatch.setattr("midiffusion.io.write_volume", write)
+    options = ("--samples", 2, "--uncertainty", second)
+    assert_refused(run("translate", source, "--to", "toy", "-o", first, *options), "disk is full")
+    assert not first.exists() and not second.exists()
+
+
+def test_translate_writes_both_files_and_reports(run, fake, source, tmp_path):
+    model = fake()
+    out, spread = tmp_path / "out.nii.gz", tmp_path / "spread.mha"
+    options = ("--steps", 5, "--seed", 3, "--samples", 2, "--uncertainty", spread, "--json")
+    code, text, _ = run("translate", source, "--to", "toy", "-o", out, *options)
+    assert code == 0
+    report = json.loads(text)
+    assert report["output"] == str(out) and report["uncertainty"] == str(spread)
+    assert report["provenance"] == {"model": "toy", "steps": 9}
+    assert model.keywords == {"steps": 5, "seed": 3, "device": "auto"}
+    given, got = read_volume(source), read_volume(out)
+    np.testing.assert_allclose(got.data, given.data + 1)
+    np.testing.assert_allclose(got.ijkToRAS, given.ijkToRAS)
+    assert spread.is_file()
+
+
+def test_translate_says_what_it_wrote(run, fake, source, tmp_path):
+    fake()
+    out = tmp_path / "out.nrrd"
+    code, text, _ = run("translate", source, "--to", "toy", "-o", out)
+    assert code == 0
+    assert text.splitlines()[0] == str(out)
+    assert "not for diagnosis" in text
+
+
+def test_models_list_show_verify_as_json(run, make_bundle):
+    make_bundle("models/broken", pixel_mm=0)
+    code, text, _ = run("models", "list", "--json")
+    listed = {entry["id"]: entry for entry in json.loads(text)}
+    assert code == 0
+    assert listed["toy"]["card"]["title"] == "Toy target" and listed["toy"]["problem"] is None
+    assert listed["broken"]["card"] is None and "'pixel_mm'" in listed["broken"]["problem"]
+    assert json.loads(run("models", "show", "toy", "--json")[1])["card"]["id"] == "toy"
+    assert json.loads(run("models", "verify", "toy", "--json")[1])["ok"] is True
+
+
+def test_models_list_says_why_one_cannot_be_used(run, make_bundle):
+    make_bundle("models/broken", pixel_mm=0)
+    code, text, _ = run("models", "list")
+    assert code == 0
+    lines = {line.split()[0]: line for line in text.splitlines()}
+    assert "Toy target" in lines["toy"]
+    assert "cannot be used" in lines["broken"] and "'pixel_mm'" in lines["broken"]
+
+
+def test_verify_fails_on_a_flipped_byte(run, tmp_path):
+    (tmp_path / "models/toy/weights.safetensors").write_bytes(b"wejghts")
+    assert_refused(run("models", "verify", "toy"), "SHA-256 differs")
+
+
+@pytest.mark.parametrize(("words", "module"), [(k, v[0]) for k, v in cli.DELEGATED.items()])
+def test_remaining_arguments_are_handed_on_as_they_are(monkeypatch, words, module):
+    given: list[str] = []
+    stand_in = types.ModuleType(module)
+    stand_in.main = lambda argv: given.extend(argv) or 7  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, f"midiffusion.{module}", stand_in)
+    assert cli.main([*words, "--help", "--max-minutes", "3", "-x"]) == 7
+    assert given == ["--help", "--max-minutes", "3", "-x"]
+
+
+@pytest.mark.parametrize(("words", "module"), [(k, v[0]) for k, v in cli.DELEGATED.items()])
+def test_every_command_named_exists(words, module):
+    done = subprocess.run(
+        [sys.executable, "-m", "midiffusion", *words, "--help"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def progress(**changes: Any) -> Progress:
+    values: dict[str, Any] = {
+        "step": 2, "of": 4, "slices_done": 5, "slices": 10, "eta_s": 12.4, "device": "cpu",
+        "memory_bytes": 0, "preview": None,
+    }  # fmt: skip
+    return Progress(**{**values, **changes})
+
+
+class Stream:
+    def __init__(self, live: bool) -> None:
+        self.live, self.text = live, ""
+
+    def isatty(self) -> bool:
+        return self.live
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def test_bar_on_a_terminal_shows_the_share_done_and_goes_away():
+    stream = Stream(live=True)
+    with cli.TranslationBar(stream) as bar:  # type: ignore[arg-type]
+        bar.show(progress())  # one step of four and half of the second: 9 of 24 marks
+        assert "[" + "#" * 9 + " " * 15 + "] step 2 of 4 on cpu, 12 s left" in stream.text
+    assert stream.text.endswith("\r\x1b[K") and "\n" not in stream.text
+
+
+def test_bar_elsewhere_is_quiet_for_some_seconds(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stream = Stream(live=False)
+    with cli.TranslationBar(stream) as bar:  # type: ignore[arg-type]
+        for now[0] in (0.1, 4.9, 5.1, 5.2, 10.3):
+            bar.show(progress(eta_s=None))
+    assert stream.text == 2 * " 38 %  step 2 of 4 on cpu\n"
+
+
+def test_control_c_ends_the_process_cleanly(source, make_bundle, tmp_path):
+    """A real process, interrupted while its (fake) model runs."""
+    make_bundle()
+    out = tmp_path / "out.nrrd"
+    code = (
+        "import sys, time, types\n"
+        "import midiffusion.model\n"
+        "def translate(*_, **__):\n"
+        "    print('running', flush=True)\n"
+        "    time.sleep(60)\n"
+        "midiffusion.model.load_model = lambda *_, **__: types.SimpleNamespace(translate=translate)\n"
+        "from midiffusion.cli import main\n"
+        f"sys.exit(main(['translate', {str(source)!r}, '--to', 'toy', '-o', {str(out)!r},"
+        f" '--model-folder', {str(tmp_path / 'models')!r}]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "error: cancelled; nothing was written.\n"
+    assert not out.exists()
