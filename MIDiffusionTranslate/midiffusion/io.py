@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import os
 import uuid
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,6 +43,8 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         image = sitk.ReadImage(str(path))
     except RuntimeError as failure:
         raise _unreadable(path, str(failure)) from failure
+    if not _is_complete(path, image):
+        raise _unreadable(path, "")
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise InvalidVolume(
             f"{path} has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or "
@@ -56,6 +60,25 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     lps[:3, :3] = direction * np.asarray(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()
     return Volume(sitk.GetArrayFromImage(image), _LPS_TO_RAS @ lps)
+
+
+def _is_complete(path: Path, image: sitk.Image) -> bool:
+    """False for a NIfTI file that ends early: ITK reads it all the same, the rest at random."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or not image.HasMetaDataKey("bitpix"):
+        return True
+    voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
+    needed = int(float(image.GetMetaData("vox_offset")))
+    needed += voxels * int(image.GetMetaData("bitpix")) // 8
+    size = path.stat().st_size
+    if path.name.lower().endswith(".gz"):
+        size = 0
+        try:
+            with gzip.open(path) as file:
+                while block := file.read(1 << 20):
+                    size += len(block)
+        except (OSError, EOFError, zlib.error):
+            return False
+    return size >= needed
 
 
 def _unreadable(path: Path, reason: str) -> UnreadableFile | InvalidVolume:
@@ -151,10 +174,11 @@ def _write_and_verify(path: Path, image: sitk.Image) -> str | None:
     formats take a short write for success."""
     try:
         sitk.WriteImage(image, str(path), useCompression=path.name.endswith(".nii.gz"))
-        stored = sitk.GetArrayViewFromImage(sitk.ReadImage(str(path)))
+        stored = sitk.ReadImage(str(path))  # the view below does not keep it alive
     except RuntimeError as failure:
         return str(failure)
-    if not np.array_equal(stored, sitk.GetArrayViewFromImage(image), equal_nan=True):
+    views = sitk.GetArrayViewFromImage(stored), sitk.GetArrayViewFromImage(image)
+    if not np.array_equal(*views, equal_nan=True):
         return "the file written differs from the volume"
     return None
 
