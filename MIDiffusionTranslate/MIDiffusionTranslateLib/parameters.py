@@ -1,0 +1,121 @@
+"""What the panel remembers: inputs in the scene, the computer's own choices in the settings.
+
+Inputs live in a parameter node, so that a saved scene brings them back. The device and the folder
+of further models belong to the computer, not to the scene, and live in the application's settings,
+with the licences the user has accepted and the times measured on this computer.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Default, Minimum, WithinRange, parameterNodeWrapper
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class Sampler(enum.Enum):
+    """The choices of the sampler; `default` is the one the model's card names."""
+
+    default = "default"
+    euler_maruyama = "euler_maruyama"
+    predictor_corrector = "predictor_corrector"
+    heun = "heun"
+    dpmpp_2m = "dpmpp_2m"
+
+    def label(self) -> str:
+        """The words of the choice in the panel."""
+        return {
+            "default": _("The model's default"),
+            "euler_maruyama": _("Euler-Maruyama (stochastic)"),
+            "predictor_corrector": _("Predictor-corrector (stochastic)"),
+            "heun": _("Heun (2nd order)"),
+            "dpmpp_2m": _("DPM-Solver++ 2M"),
+        }[self.value]
+
+
+@parameterNodeWrapper
+class TranslateParameters:
+    """The inputs of a translation.
+
+    sourceVolume - the volume to translate
+    outputVolume - the volume that receives the result; a new one if none is chosen
+    model - id of the target model
+    steps - network evaluations per slice and sample; 0 stands for the model's default
+    seed - of the noise
+    samples - how many to average; two or more also give a volume of the standard deviation
+    sampler - method of integration
+    """
+
+    sourceVolume: vtkMRMLScalarVolumeNode
+    outputVolume: vtkMRMLScalarVolumeNode
+    model: str = ""
+    steps: Annotated[int, WithinRange(0, 100), Default(0)]
+    seed: Annotated[int, Minimum(0), Default(0)]
+    samples: Annotated[int, WithinRange(1, 16), Default(1)]
+    sampler: Sampler = Sampler.default
+
+
+class SettingsStore(Protocol):
+    """The part of qt.QSettings that is used."""
+
+    def value(self, key: str, default: Any = None) -> Any: ...
+
+    def setValue(self, key: str, value: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured on this computer: seconds before the first step, and for one slice and step."""
+
+    startup_s: float
+    unit_s: float
+
+
+class ComputerSettings:
+    """The computer's own choices, under `MIDiffusion/` in the application's settings."""
+
+    def __init__(self, store: SettingsStore) -> None:
+        self._store = store
+
+    @property
+    def device(self) -> str:
+        device = str(self._store.value("MIDiffusion/Device", "auto"))
+        return device if device in DEVICES else "auto"
+
+    @device.setter
+    def device(self, device: str) -> None:
+        self._store.setValue("MIDiffusion/Device", device)
+
+    @property
+    def modelFolder(self) -> str:
+        """Folder of further models; empty if there is none."""
+        return str(self._store.value("MIDiffusion/ModelFolder", "") or "")
+
+    @modelFolder.setter
+    def modelFolder(self, folder: str) -> None:
+        self._store.setValue("MIDiffusion/ModelFolder", folder)
+
+    def hasAccepted(self, model: str, licence: str) -> bool:
+        """Whether the user has accepted this licence of this model; a changed one asks again."""
+        return bool(self._store.value(f"MIDiffusion/AcceptedLicences/{model}", "") == licence)
+
+    def accept(self, model: str, licence: str) -> None:
+        self._store.setValue(f"MIDiffusion/AcceptedLicences/{model}", licence)
+
+    def speed(self, model: str, device: str) -> Speed | None:
+        """What the last run with this model and choice of device took; None before the first."""
+        text = str(self._store.value(f"MIDiffusion/Speed/{model}/{device}", "") or "")
+        try:
+            startup, unit = (float(part) for part in text.split())
+        except ValueError:
+            return None
+        return Speed(startup, unit)
+
+    def setSpeed(self, model: str, device: str, speed: Speed) -> None:
+        text = f"{speed.startup_s:.4g} {speed.unit_s:.4g}"
+        self._store.setValue(f"MIDiffusion/Speed/{model}/{device}", text)

@@ -1,0 +1,136 @@
+"""The panel's sentences on models, durations and progress. Plain functions: no Qt, no scene."""
+
+from __future__ import annotations
+
+import html
+from typing import Protocol
+
+import numpy as np
+from midiffusion.card import ModelCard
+from slicer.i18n import tr as _
+
+from .parameters import Speed
+
+# Rows of ijkToRAS that point along the slices of an orientation.
+_NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+class Progress(Protocol):
+    """What is read of a job's progress."""
+
+    step: int
+    of: int
+    slices_done: int
+    slices: int
+    eta_s: float | None
+    device: str
+    memory_bytes: int | None
+
+
+def durationText(seconds: float) -> str:
+    """`seconds` in words, as exact as an estimate deserves."""
+    if seconds < 1:
+        return _("less than a second")
+    if seconds < 10:
+        return _("{n} s").format(n=round(seconds))
+    if seconds < 90:
+        return _("{n} s").format(n=5 * round(seconds / 5))
+    if seconds < 3600:
+        return _("{n} min").format(n=round(seconds / 60))
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return _("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
+
+
+def sliceCount(ijkToRAS: np.ndarray, dimensions: tuple[int, int, int], orientation: str) -> int:
+    """Slices that a translation works through: along the axis nearest to the orientation's.
+
+    `ijkToRAS` float [4, 4]; `dimensions` in the order i, j, k.
+    """
+    axes = np.asarray(ijkToRAS, dtype=float)[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    directions = np.abs(axes) / np.where(lengths > 0, lengths, 1.0)
+    return int(dimensions[int(np.argmax(directions[_NORMAL[orientation]]))])
+
+
+def estimateText(
+    card: ModelCard, slices: int, steps: int, samples: int, speed: Speed | None
+) -> str:
+    """How long a run will take: from the last run on this computer, else from the card.
+
+    The card's seconds are for one slice at the default steps and one sample.
+    """
+    units = slices * steps * samples
+    if speed is not None:
+        duration = durationText(speed.startup_s + speed.unit_s * units)
+        return _("about {duration}, judging by the last run on this computer").format(
+            duration=duration
+        )
+    if not card.seconds_per_slice:
+        return _("unknown until the first run on this computer")
+    known = [
+        _("about {duration} on {device}").format(
+            duration=durationText(seconds * units / card.default_steps), device=device
+        )
+        for device, seconds in card.seconds_per_slice.items()
+    ]
+    return "; ".join(known)
+
+
+def cardText(card: ModelCard) -> str:
+    """The card in a few lines of rich text."""
+    licence = html.escape(card.weights_licence)
+    if card.non_commercial:
+        licence += " " + _("(non-commercial)")
+    lines = (
+        (_("Makes"), html.escape(card.target_modality)),
+        (_("Expects"), html.escape(f"{card.anatomy}; {card.field_of_view}")),
+        (_("Licence"), licence),
+    )
+    return "<br>".join(f"<b>{title}:</b> {text}" for title, text in lines)
+
+
+def cardDetails(card: ModelCard) -> str:
+    """The card at length, for a tool tip: use, limits, training, figures."""
+    times = "; ".join(f"{device} {s:g} s" for device, s in card.seconds_per_slice.items())
+    lines = [
+        f"<b>{html.escape(card.title)}</b>",
+        html.escape(card.intended_use),
+        _("Slices: {orientation}, {pixel:g} mm pixels.").format(
+            orientation=card.orientation, pixel=card.pixel_mm
+        ),
+        *(html.escape(limit) for limit in card.limits),
+    ]
+    if "data" in card.training:
+        data = html.escape(str(card.training["data"]))
+        lines.append(_("Trained on: {data}").format(data=data))
+    if times:
+        lines.append(_("Measured for one slice: {times}").format(times=html.escape(times)))
+    return "<p>" + "</p><p>".join(lines) + "</p>"
+
+
+def licenceQuestion(card: ModelCard) -> str:
+    return _(
+        "The model '{title}' may be used for non-commercial research only.\n\n"
+        "Licence of its weights: {licence}\n\n"
+        "Its results are synthetic and not for diagnosis. Do you accept these terms?"
+    ).format(title=card.title, licence=card.weights_licence)
+
+
+def progressText(progress: Progress) -> str:
+    """One line on where a run stands."""
+    parts = [
+        _("Step {step} of {of}").format(step=progress.step, of=progress.of),
+        _("slice {done} of {slices}").format(done=progress.slices_done, slices=progress.slices),
+    ]
+    if progress.eta_s is not None:
+        parts.append(_("{duration} left").format(duration=durationText(progress.eta_s)))
+    return ", ".join(parts)
+
+
+def deviceText(progress: Progress) -> str:
+    """Where it is computed, and the memory in use there."""
+    if progress.memory_bytes is None:
+        return _("Computing on {device}").format(device=progress.device)
+    return _("Computing on {device}, {gigabytes:.1f} GB in use").format(
+        device=progress.device, gigabytes=progress.memory_bytes / 1e9
+    )

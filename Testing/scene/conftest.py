@@ -1,0 +1,154 @@
+"""A real MRML scene without Qt, and models that compute in no time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+from MIDiffusionTranslateLib.job import TranslationJob  # noqa: E402
+from MIDiffusionTranslateLib.logic import TranslateLogic  # noqa: E402
+
+from scene.phantoms import OBLIQUE, head, imageOf, vtkMatrix  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+@pytest.fixture
+def scene() -> Iterator[Any]:
+    """An empty scene with Slicer's default colours, as `slicer.mrmlScene`."""
+    scene = slicer.vtkMRMLScene()
+    slicer.mrmlScene = scene
+    application = slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    colours = application.GetColorLogic()
+    colours.SetMRMLScene(scene)
+    colours.AddDefaultColorNodes()
+    yield scene
+    scene.Clear(1)
+    slicer.mrmlScene = None
+
+
+@pytest.fixture
+def addVolume(scene: Any) -> Callable[..., Any]:
+    """add(data, matrix, name, kind): a volume node in the scene."""
+
+    def add(
+        data: np.ndarray | None = None,
+        matrix: np.ndarray | None = None,
+        name: str = "T1",
+        kind: str = "vtkMRMLScalarVolumeNode",
+    ) -> Any:
+        node = scene.AddNewNodeByClass(kind, name)
+        node.SetIJKToRASMatrix(vtkMatrix(OBLIQUE if matrix is None else matrix))
+        node.SetAndObserveImageData(imageOf(head() if data is None else data))
+        return node
+
+    return add
+
+
+@pytest.fixture(scope="session")
+def tinyModel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with random weights that runs through the whole path in milliseconds."""
+    import torch
+    from midiffusion.card import ModelCard
+    from midiffusion.conditioning import LMISettings
+    from midiffusion.denoiser import Denoiser
+    from midiffusion.model import save_bundle
+    from midiffusion.network import UNet, UNetConfig
+
+    lmi = LMISettings(dilations=(1,), bandwidths=(0.1,))
+    network = {"cond_channels": lmi.channels, "channels": [8, 8], "embedding": 16}
+    values = {
+        "schema": 1,
+        "id": "tiny",
+        "title": "Random weights",
+        "target_modality": "MR FLAIR",
+        "anatomy": "none",
+        "field_of_view": "any",
+        "pixel_mm": 5.0,
+        "orientation": "axial",
+        "intensity": {"kind": "percentile"},
+        "lmi": {"dilations": [1], "bandwidths": [0.1]},
+        "network": network,
+        "sigma_min": 0.01,
+        "sigma_max": 10.0,
+        "sigma_data": 0.5,
+        "default_steps": 3,
+        "default_sampler": "heun",
+        "training": {"data": "none", "licence": "Apache-2.0"},
+        "weights_licence": "Apache-2.0",
+        "non_commercial": False,
+        "intended_use": "tests",
+        "limits": ["never trained"],
+        "validation": {},
+        "seconds_per_slice": {},
+        "weights_sha256": "0" * 64,
+        "weights_bytes": 1,
+    }
+    torch.manual_seed(0)
+    unet = UNet(UNetConfig(**network))
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.normal_(0, 0.05)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_bundle(folder, ModelCard.from_dict(values), Denoiser(unet, 0.5))
+    assert json.loads((folder / "card.json").read_text())["weights_bytes"] > 1000
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flair() -> Path:
+    """The bundle that ships."""
+    folder = ROOT / "MIDiffusionTranslate" / "Resources" / "Models" / "flair"
+    if not (folder / "weights.safetensors").is_file():
+        pytest.skip("the flair model is not in this tree")
+    return folder
+
+
+@pytest.fixture
+def handover(tmp_path: Path) -> Path:
+    """Where the jobs of a test make their folders; must be empty when they are done."""
+    folder = tmp_path / "handover"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def logic(handover: Path) -> Iterator[TranslateLogic]:
+    logic = TranslateLogic(temporaryFolder=handover)
+    yield logic
+    logic.abandonAll()
+
+
+@pytest.fixture
+def waitFor() -> Callable[..., None]:
+    """wait(job, condition): poll until the condition holds (or the job is finished)."""
+
+    def wait(
+        job: TranslationJob, condition: Callable[[], bool] | None = None, seconds: float = 120
+    ) -> None:
+        deadline = time.monotonic() + seconds
+        while not (job.finished if condition is None else condition()):
+            assert time.monotonic() < deadline, f"still {job.state}: {list(job.log)}"
+            assert condition is None or not job.finished, f"{job.state}: {job.error}"
+            job.poll()
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def nodesOf() -> Callable[[Any], list[str]]:
+    """nodes(scene): the ids of all nodes, to see that nothing was added or left."""
+
+    def nodes(scene: Any) -> list[str]:
+        return sorted(scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes()))
+
+    return nodes
