@@ -121,9 +121,7 @@ def test_wrong_arguments_are_one_line_and_exit_2(capsys, arguments, sentence):
 def test_refused_before_anything_is_loaded(run, source, tmp_path, monkeypatch, changes, sentence):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.nrrd").mkdir()
-    monkeypatch.setattr(
-        midiffusion.model, "load_model", None
-    )  # a call would be an unexpected error
+    monkeypatch.setattr(midiffusion.model, "load_model", None)
     before = sorted(tmp_path.rglob("*"))
     answer = run("translate", source, "--to", "toy", "-o", "out.nrrd", *changes)
     assert_refused(answer, sentence)
@@ -323,7 +321,8 @@ def test_control_c_ends_the_process_cleanly(source, make_bundle, tmp_path):
         "def translate(*_, **__):\n"
         "    print('running', flush=True)\n"
         "    time.sleep(60)\n"
-        "midiffusion.model.load_model = lambda *_, **__: types.SimpleNamespace(translate=translate)\n"
+        "model = types.SimpleNamespace(translate=translate)\n"
+        "midiffusion.model.load_model = lambda *_, **__: model\n"
         "from midiffusion.cli import main\n"
         f"sys.exit(main(['translate', {str(source)!r}, '--to', 'toy', '-o', {str(out)!r},"
         f" '--model-folder', {str(tmp_path / 'models')!r}]))\n"
