@@ -38,10 +38,11 @@ def statistic_interval(
     """Percentile bootstrap (Efron 1979) of any statistic of a set of subjects.
 
     `statistic` is given row numbers into the subjects, first all of them, then `RESAMPLES` draws
-    with replacement, which depend on `seed` and the number of subjects alone: statistics of the
+    with replacement (those where it is not finite do not count), which depend on `seed` and the number of subjects alone: statistics of the
     same subjects are compared on the same draws.
     """
     draws = np.random.default_rng(seed).integers(0, subjects, size=(RESAMPLES, subjects))
-    values = [statistic(rows) for rows in draws]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    values = np.array([statistic(rows) for rows in draws])
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, [2.5, 97.5]) if values.size else (np.nan, np.nan)
     return Interval(statistic(np.arange(subjects)), float(low), float(high))

@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     if options.subjects is not None and options.subjects < 1:
         raise InvalidParameter("--subjects must be at least 1.")
+    if not options.methods and not options.predictions:
+        raise InvalidParameter("Nothing to score: give --methods or --predictions.")
     data = dataset(options.dataset)
     report: dict[str, object] = {
         "version": __version__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from midiffusion.volume import Volume
 from .method import Budget
 
 if TYPE_CHECKING:
-    from midiffusion.model import Progress, TranslationModel
+    from midiffusion.model import TranslationModel
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,16 @@ class MIDiffusion:
 
     name = "midiffusion"
 
-    def __init__(
-        self,
-        model: TranslationModel,
-        sampling: Sampling,
-        on_step: Callable[[Progress], None] | None = None,
-    ) -> None:
+    def __init__(self, model: TranslationModel, sampling: Sampling) -> None:
         self._model = model
         self._sampling = sampling
-        self._on_step = on_step
 
     @classmethod
-    def from_bundle(
-        cls, model: str, folder: Path | None, sampling: Sampling, on_step: Callable | None = None
-    ) -> MIDiffusion:
+    def from_bundle(cls, model: str, folder: Path | None, sampling: Sampling) -> MIDiffusion:
         """Loads a bundle by id or folder; raises as `load_model` does."""
         from midiffusion.model import load_model
 
-        return cls(load_model(model, folder), sampling, on_step)
+        return cls(load_model(model, folder), sampling)
 
     def fit(self, train: Sequence[Subject], budget: Budget) -> None:
         """The bundle is trained already."""
@@ -73,7 +65,6 @@ class MIDiffusion:
             samples=how.samples,
             sampler=how.sampler,
             device=how.device,
-            on_step=self._on_step,
         )
         air, one = intensity_map(self._model.card.intensity).inverse(np.array([0.0, 1.0]))
         return np.asarray((translation.volume.data - air) / (one - air), dtype=np.float32)

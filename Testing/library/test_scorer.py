@@ -1,0 +1,253 @@
+"""The scorer, the baselines and the table command, on subjects whose figures are known."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from importlib import resources
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from midiffusion import cli
+from midiffusion.errors import InvalidData, InvalidParameter
+from midiffusion.evaluation.baselines import Budget, HistogramMatching, Identity
+from midiffusion.evaluation.baselines.diffusion import MIDiffusion, Sampling
+from midiffusion.evaluation.datasets import Subject
+from midiffusion.evaluation.scorer import gap_closed, score_subject, summary
+from midiffusion.evaluation.table import markdown
+from midiffusion.volume import Volume
+from PIL import Image
+
+VALIDATION = json.loads(
+    resources.files("midiffusion.training").joinpath("splits.json").read_text()
+)["tcga_lgg"]["val"]
+
+
+def _subject(slices=3, side=32, seed=0, name="a", modality="T1"):
+    random = np.random.default_rng(seed)
+    head = np.zeros((slices, side, side), dtype=bool)
+    head[:, 6:-6, 6:-6] = True
+    coarse = random.random((slices, side // 4, side // 4)).repeat(4, axis=1).repeat(4, axis=2)
+    target = np.where(head, 0.1 + 0.8 * coarse, 0.0).astype(np.float32)
+    source = np.where(head, 1 - target, 0).astype(np.float32)
+    return Subject(name, Volume(source, np.diag([2.0, 2, 4, 1]), modality), target, head)
+
+
+def test_a_perfect_output_scores_perfectly():
+    subject = replace(_subject(), contiguous=True)
+    for size in (None, 16):
+        found = score_subject(subject.target, subject, size, "FLAIR")
+        assert found["ssim"] == found["ssim_full"] == pytest.approx(1)
+        assert found["mae"] == found["mse_8bit"] == 0
+        assert found["psnr"] == found["psnr_full"] == math.inf
+        assert found["flicker"] == pytest.approx(1)
+        assert found["nmi"] == pytest.approx(2)
+        assert found["ssim_source"] < 0.5
+        assert "mae_hu" not in found and "lesion_mae" not in found
+
+
+def test_errors_are_those_put_in():
+    subject = _subject()
+    inside = np.clip(subject.target + 0.1 * subject.head, 0, 1)
+    found = score_subject(inside, subject, None, "CT")
+    assert found["mae"] == pytest.approx(0.1, abs=1e-6)
+    assert found["mae_hu"] == pytest.approx(306, abs=0.01)
+    assert found["psnr"] == pytest.approx(20, abs=1e-4)
+    share = subject.head.mean()
+    assert found["psnr_full"] == pytest.approx(20 - 10 * math.log10(share), abs=1e-4)
+    assert found["mse_8bit"] == pytest.approx((25.5**2) * share, rel=1e-5)
+
+
+def test_outputs_are_clipped_but_never_rescaled():
+    subject = _subject()
+    beyond = np.where(subject.target > 0.5, 7.0, subject.target)
+    clipped = np.where(subject.target > 0.5, 1.0, subject.target)
+    assert score_subject(beyond, subject, None, "T1") == score_subject(clipped, subject, None, "T1")
+    dim = score_subject(0.5 * subject.target, subject, None, "T1")
+    assert dim["psnr"] < 15
+    assert dim["psnr_gain"] > 100
+
+
+def test_slices_without_head_are_left_out():
+    subject = _subject()
+    empty = subject.head.copy()
+    empty[1] = False
+    wrong = subject.target.copy()
+    wrong[1] = 0.77
+    found = score_subject(wrong, replace(subject, head=empty), None, "T1")
+    assert found["mae"] == 0
+    with pytest.raises(InvalidData, match="No slice of a"):
+        score_subject(wrong, replace(subject, head=np.zeros_like(empty)), None, "T1")
+
+
+def test_unusable_outputs_are_refused():
+    subject = _subject()
+    with pytest.raises(InvalidData, match="shape"):
+        score_subject(subject.target[:2], subject, None, "T1")
+    with pytest.raises(InvalidData, match="not finite"):
+        score_subject(np.full_like(subject.target, np.nan), subject, None, "T1")
+
+
+def test_the_gap_is_closed_by_the_share_it_says():
+    random = np.random.default_rng(0)
+    lower = {str(i): {"ssim": 0.4 + 0.05 * random.standard_normal()} for i in range(12)}
+    upper = {key: {"ssim": value["ssim"] + 0.4} for key, value in lower.items()}
+    ours = {key: {"ssim": value["ssim"] + 0.3} for key, value in lower.items()}
+    found = gap_closed(ours, lower, upper)
+    # Resampled together, the subjects' own spread falls out: the interval has no width.
+    assert (found.value, found.low, found.high) == pytest.approx((0.75, 0.75, 0.75))
+    assert gap_closed(lower, lower, upper).value == pytest.approx(0)
+    assert gap_closed(upper, lower, upper).value == pytest.approx(1)
+    assert math.isnan(gap_closed(ours, upper, lower).value)
+
+
+def test_histogram_matching_recovers_a_monotone_map_and_only_that():
+    subjects = [_subject(seed=seed) for seed in range(6)]
+    method = HistogramMatching()
+    method.fit(subjects, Budget(steps=1))
+    target = subjects[0].target
+    gamma = Volume(np.sqrt(target), np.eye(4))
+    assert np.abs(method.translate(gamma) - target)[subjects[0].head].mean() < 0.06
+    inverted = method.translate(subjects[0].source)
+    assert np.abs(inverted - target)[subjects[0].head].mean() > 0.2
+    assert (inverted[~subjects[0].head] == 0).all()
+
+
+def test_histogram_matching_uses_training_targets_alone():
+    subjects = [_subject(seed=seed) for seed in range(3)]
+    source = _subject(seed=9).source
+    other = [replace(s, source=Volume(0 * s.source.data, np.eye(4))) for s in subjects]
+    outputs = []
+    for train in (subjects, other):
+        method = HistogramMatching()
+        method.fit(train, Budget(steps=1))
+        outputs.append(method.translate(source))
+    np.testing.assert_array_equal(*outputs)
+    with pytest.raises(InvalidData, match="training subjects"):
+        HistogramMatching().fit([], Budget(steps=1))
+
+
+def test_budgets():
+    assert Budget(seconds=5).spent(5, 0) and not Budget(seconds=5).spent(4.9, 10**6)
+    assert Budget(seconds=5, steps=3).spent(0.1, 3)
+    for wrong in ({}, {"steps": 0}, {"seconds": -1.0}):
+        with pytest.raises(InvalidParameter):
+            Budget(**wrong)
+
+
+class _Recorder:
+    """A translation model that returns its source as if it were a result in the card's units."""
+
+    def __init__(self, intensity):
+        self.card = SimpleNamespace(intensity=intensity)
+
+    def translate(self, volume, **how):
+        self.volume, self.how = volume, how
+        return SimpleNamespace(volume=volume)
+
+
+def test_ct_goes_in_and_comes_out_in_hounsfield_units():
+    model = _Recorder({"kind": "hounsfield", "low": -1000.0, "high": 2060.0})
+    subject = _subject(modality="CT")
+    sampling = Sampling(steps=3, samples=2, seed=5)
+    output = MIDiffusion(model, sampling).translate(subject.source)
+    assert model.volume.data.min() == -1000
+    assert (model.how["steps"], model.how["samples"], model.how["seed"]) == (3, 2, 5)
+    np.testing.assert_allclose(output, subject.source.data, atol=1e-6)
+
+
+def test_mr_comes_out_on_the_nominal_scale():
+    model = _Recorder({"kind": "percentile", "percentile": 99.5, "unit": 1000.0})
+    subject = _subject()
+    output = MIDiffusion(model, Sampling()).translate(subject.source)
+    np.testing.assert_allclose(output, subject.source.data / 1000, atol=1e-6)
+
+
+def test_markdown_shows_the_gap_where_its_ends_exist():
+    figures = {
+        name: {s: {"ssim": value, "ssim_full": value} for s in "abc"}
+        for name, value in (("histogram", 0.4), ("ours", 0.7), ("paired", 0.8))
+    }
+    text = markdown(figures)
+    header, _, *rows = text.splitlines()
+    assert "Gap closed, head" in header
+    assert rows[1].startswith("| ours | 0.700 (0.700 to 0.700) |") and "0.75 (0.75" in rows[1]
+    assert "Gap" not in markdown({"ours": figures["ours"]})
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """A TCGA-LGG miniature: T1 0.4, FLAIR 0.8 in every head, training subjects too."""
+    folder = tmp_path / "tcga_lgg"
+    folder.mkdir()
+    splits = json.loads(resources.files("midiffusion.training").joinpath("splits.json").read_text())
+    for subject in (i for ids in splits["tcga_lgg"].values() for i in ids):
+        sheet = Image.new("RGB", (128, 256))
+        sheet.paste((102, 204, 0), (32, 32, 96, 96))
+        sheet.paste((102, 204, 0), (32, 160, 96, 224))
+        sheet.save(folder / f"{subject}.webp", lossless=True)
+    return folder
+
+
+def test_the_table_command_end_to_end(collection, tmp_path, capsys):
+    outputs = {s: np.full((2, 128, 128), 0.5, dtype=np.float32) for s in VALIDATION}
+    np.savez(tmp_path / "half.npz", **outputs)
+    report, kept = tmp_path / "report.json", tmp_path / "kept"
+    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--root", str(collection)]
+    command += ["--directions", "t1:flair", "--predictions", f"half={tmp_path / 'half.npz'}"]
+    assert cli.main([*command, "--json", str(report), "--save", str(kept)]) == 0
+    text = capsys.readouterr().out
+    assert "128 x 128 pixels, 14 subjects" in text and "64 x 64 pixels" in text
+    written = json.loads(report.read_text())["directions"]["t1:flair"]
+    assert list(written) == ["identity", "histogram", "half"]
+    sizes = {name: cell["sizes"]["64"] for name, cell in written.items()}
+    assert list(sizes["half"]["subjects"]) == VALIDATION
+    assert sizes["identity"]["summary"]["mae"]["value"] == pytest.approx(0.4, abs=1e-4)
+    assert sizes["half"]["summary"]["mae"]["value"] == pytest.approx(0.3, abs=1e-4)
+    # Constant heads: the training targets' one value is the right answer, an error of zero.
+    assert sizes["histogram"]["summary"]["mae"]["value"] == pytest.approx(0, abs=1e-4)
+    with np.load(kept / "tcga-lgg_t1-flair_identity.npz") as saved:
+        assert saved[VALIDATION[0]][0, 64, 64] == pytest.approx(0.4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--directions", "t1:ct"], "no direction 't1:ct'"),
+        (["--subjects", "0"], "--subjects"),
+        (["--methods", "--predictions", "x=missing.npz"], "missing.npz"),
+        (["--methods", "midiffusion", "--model", "no-such-model"], "no-such-model"),
+        (["--root", "nowhere"], "nowhere"),
+        (["--methods"], "Nothing to score"),
+    ],
+)
+def test_the_table_command_refuses_in_one_line(collection, capsys, arguments, sentence):
+    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--root", str(collection)]
+    assert cli.main(command + arguments) != 0
+    captured = capsys.readouterr()
+    last = captured.err.strip().splitlines()[-1]
+    assert last.startswith("error: ") and sentence in last
+    assert "|" not in captured.out
+
+
+def test_predictions_lacking_a_subject_are_refused(collection, tmp_path, capsys):
+    np.savez(tmp_path / "one.npz", **{VALIDATION[0]: np.zeros((2, 128, 128))})
+    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--root", str(collection)]
+    assert cli.main([*command, "--methods", "--predictions", f"x={tmp_path / 'one.npz'}"]) != 0
+    assert "no output for 13 of 14" in capsys.readouterr().err
+
+
+def test_identity_is_a_copy():
+    subject = _subject()
+    output = Identity().translate(subject.source)
+    output += 1
+    assert subject.source.data.max() < 1.001
+
+
+def test_summary_reports_what_some_subjects_have():
+    found = summary({"a": {"ssim": 0.5, "lesion_mae": 0.2}, "b": {"ssim": 0.7}})
+    assert found["ssim"].value == pytest.approx(0.6)
+    assert found["lesion_mae"].value == pytest.approx(0.2)
+    assert set(found) == {"ssim", "lesion_mae"}
