@@ -127,7 +127,7 @@ class SourceIntensity:
             return -1000.0
         low, high = np.percentile(inside, (self.low_percentile, self.high_percentile))
         # A fill further below the tissue than the tissue's own range is a code, not an intensity.
-        if fill is not None and low - (high - low) <= fill < low:
+        if fill is not None and fill < low and (low - fill <= high - low or low == high):
             return fill
         return float(low)
 
