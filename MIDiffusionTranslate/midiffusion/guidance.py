@@ -61,7 +61,7 @@ def lmi_guidance(
         lmi: (source, x0_hat) -> maps [B, C, H, W], differentiable (`LocalMutualInformation` with
             any estimator but `reference`).
         scale: see above; negative values push away from the source.
-        sigma_data: standard deviation of the training images (in the model card), model units.
+        sigma_data: root mean square of the training images (the model card has it), model units.
         batch: images in the LMI at once. Memory grows with it; the result does not depend on it.
 
     Raises:
