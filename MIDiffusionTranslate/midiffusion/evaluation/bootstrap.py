@@ -37,9 +37,9 @@ def statistic_interval(
 ) -> Interval:
     """Percentile bootstrap (Efron 1979) of any statistic of a set of subjects.
 
-    `statistic` is given row numbers into the subjects, first all of them, then `RESAMPLES` draws
-    with replacement (those where it is not finite do not count), which depend on `seed` and the number of subjects alone: statistics of the
-    same subjects are compared on the same draws.
+    `statistic` is given row numbers into the subjects: all of them, then `RESAMPLES` draws with
+    replacement. The draws depend on `seed` and the number of subjects alone, so statistics of the
+    same subjects are compared on the same draws; those where it is not finite do not count.
     """
     draws = np.random.default_rng(seed).integers(0, subjects, size=(RESAMPLES, subjects))
     values = np.array([statistic(rows) for rows in draws])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion.evaluation.datasets.subject import HU_OF_ZERO, HU_PER_UNIT, Subject
+from midiffusion.evaluation.datasets.subject import Subject, as_acquired
 from midiffusion.volume import Volume
 
 from .method import Budget
@@ -50,16 +50,12 @@ class MIDiffusion:
         """The bundle is trained already."""
 
     def translate(self, slices: Volume) -> NDArray[np.float32]:
-        """[S, H, W] in model units, from a source in model units: CT goes in as HU, as from a
-        user, and what comes out in the units of the card goes back to model units."""
+        """[S, H, W] in model units: what comes out in the card's units is brought back to them."""
         from midiffusion.intensity import intensity_map
 
-        data = np.asarray(slices.data, dtype=np.float32)
-        if slices.modality == "CT":
-            data = data * np.float32(HU_PER_UNIT) + np.float32(HU_OF_ZERO)
         how = self._sampling
         translation = self._model.translate(
-            Volume(data, slices.ijkToRAS, slices.modality),
+            as_acquired(slices),
             steps=how.steps,
             seed=how.seed,
             samples=how.samples,

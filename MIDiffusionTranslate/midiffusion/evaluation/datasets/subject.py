@@ -100,6 +100,14 @@ def area_average(images: NDArray[np.generic], size: int) -> FloatStack:
     return averaged.astype(np.float32)
 
 
+def as_acquired(volume: Volume) -> Volume:
+    """A source in the units in which a user would load it: CT in HU; MR has none, and stays."""
+    if volume.modality != "CT":
+        return volume
+    data = np.asarray(volume.data, dtype=np.float32) * np.float32(HU_PER_UNIT)
+    return Volume(data + np.float32(HU_OF_ZERO), volume.ijkToRAS, volume.modality)
+
+
 def head_mask(target: NDArray[np.floating], modality: str) -> MaskStack:
     """The protocol's head mask of one subject's target [S, H, W] in model units.
 
