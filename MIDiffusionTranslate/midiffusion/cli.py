@@ -163,7 +163,9 @@ def translate(options: argparse.Namespace) -> int:
         )
     seconds = time.monotonic() - started
     volumes = [volume for volume in (result.volume, result.uncertainty) if volume is not None]
-    attributes = {key: str(value) for key, value in result.provenance.items()}
+    # "synthetic" first: a NIfTI file keeps no more than the first 79 characters.
+    named = {"synthetic": 1, "source": options.source.name, **result.provenance}
+    attributes = {f"MIDiffusion.{key}": value for key, value in named.items()}
     written: list[Path] = []
     try:
         for path, output in zip(targets, volumes, strict=False):

@@ -18,6 +18,7 @@ from typing import Any
 import midiffusion.model
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from midiffusion import cli
 from midiffusion.errors import Cancelled, DiskFull, OutOfMemory
 from midiffusion.io import read_volume, write_volume
@@ -137,7 +138,7 @@ def _volume(path: Path, data: np.ndarray) -> None:
     [
         ("absent.nrrd", "absent.nrrd"),
         ("text.nrrd", "can't be read as an image"),
-        ("constant.nrrd", "same value"),
+        ("constant.nrrd", "is constant"),
         ("nan.nrrd", "NaN"),
     ],
 )
@@ -212,6 +213,22 @@ def test_translate_writes_both_files_and_reports(run, fake, source, tmp_path):
     np.testing.assert_allclose(got.data, given.data + 1)
     np.testing.assert_allclose(got.ijkToRAS, given.ijkToRAS)
     assert spread.is_file()
+
+
+@pytest.mark.parametrize("ending", ["nrrd", "nii.gz"])
+def test_the_file_itself_says_that_it_is_synthetic(run, fake, source, tmp_path, ending):
+    fake()
+    out = tmp_path / f"out.{ending}"
+    assert run("translate", source, "--to", "toy", "-o", out)[0] == 0
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(out))
+    reader.ReadImageInformation()
+    if ending == "nrrd":
+        assert reader.GetMetaData("MIDiffusion.synthetic") == "1"
+        assert reader.GetMetaData("MIDiffusion.source") == "source.nrrd"
+        assert reader.GetMetaData("MIDiffusion.steps") == "9"
+    else:
+        assert "MIDiffusion.synthetic=1" in reader.GetMetaData("descrip")
 
 
 def test_translate_says_what_it_wrote(run, fake, source, tmp_path):
