@@ -13,7 +13,7 @@ from typing import Annotated, Any, Protocol
 
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import Default, Minimum, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Minimum, WithinRange, parameterNodeWrapper
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -44,8 +44,8 @@ class TranslateParameters:
 
     sourceVolume - the volume to translate
     outputVolume - the volume that receives the result; a new one if none is chosen
-    model - id of the target model
-    steps - network evaluations per slice and sample; 0 stands for the model's default
+    model - id of the target model; empty until the panel has been opened in this scene
+    steps - network evaluations per slice and sample
     seed - of the noise
     samples - how many to average; two or more also give a volume of the standard deviation
     sampler - method of integration
@@ -54,9 +54,9 @@ class TranslateParameters:
     sourceVolume: vtkMRMLScalarVolumeNode
     outputVolume: vtkMRMLScalarVolumeNode
     model: str = ""
-    steps: Annotated[int, WithinRange(0, 100), Default(0)]
-    seed: Annotated[int, Minimum(0), Default(0)]
-    samples: Annotated[int, WithinRange(1, 16), Default(1)]
+    steps: Annotated[int, WithinRange(1, 100)] = 10
+    seed: Annotated[int, Minimum(0)] = 0
+    samples: Annotated[int, WithinRange(1, 16)] = 1
     sampler: Sampler = Sampler.default
 
 

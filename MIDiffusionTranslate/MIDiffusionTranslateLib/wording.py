@@ -41,12 +41,12 @@ def durationText(seconds: float) -> str:
     return _("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
 
 
-def sliceCount(ijkToRAS: np.ndarray, dimensions: tuple[int, int, int], orientation: str) -> int:
+def sliceCount(axes: np.ndarray, dimensions: tuple[int, int, int], orientation: str) -> int:
     """Slices that a translation works through: along the axis nearest to the orientation's.
 
-    `ijkToRAS` float [4, 4]; `dimensions` in the order i, j, k.
+    `axes` float [3, 3], the directions of i, j, k in RAS as columns; `dimensions` in the order
+    i, j, k.
     """
-    axes = np.asarray(ijkToRAS, dtype=float)[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
     directions = np.abs(axes) / np.where(lengths > 0, lengths, 1.0)
     return int(dimensions[int(np.argmax(directions[_NORMAL[orientation]]))])

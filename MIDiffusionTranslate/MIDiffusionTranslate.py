@@ -1,0 +1,256 @@
+"""The module as Slicer loads it: Module, Widget, Logic and Test.
+
+The work is done elsewhere: MIDiffusionTranslateLib holds the panel's behaviour and the scene side,
+midiffusion the method. Nothing imported here needs torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ctk  # noqa: F401
+import numpy as np
+import qt
+import slicer
+import vtk
+from midiffusion import registry
+from MIDiffusionTranslateLib.install import Dependencies
+from MIDiffusionTranslateLib.logic import TranslateLogic
+from MIDiffusionTranslateLib.panel import POLL_MS, TranslatePanel
+from MIDiffusionTranslateLib.parameters import ComputerSettings, TranslateParameters
+from MIDiffusionTranslateLib.sampledata import registerSampleData, sampleFolder
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+
+class MIDiffusionTranslate(ScriptedLoadableModule):
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("MIDiffusion Translate")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Image Synthesis")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["MIDiffusion contributors"]
+        self.parent.helpText = _(
+            "Computes what a volume might look like in another modality, by score-based diffusion "
+            "steered by local mutual information. Results are synthetic: research use only, not "
+            "for diagnosis."
+        )
+        self.parent.acknowledgementText = _(
+            "The method follows arXiv 2301.13743 (mutual information guided diffusion); see the "
+            "documentation for every departure from it."
+        )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: MIDiffusionTranslateLogic | None = None
+        self.panel: TranslatePanel | None = None
+        self._parameterNode: TranslateParameters | None = None
+        self._guiTag: int | None = None
+        self._observedSource: Any = None
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/MIDiffusionTranslate.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = MIDiffusionTranslateLogic()
+        self.panel = TranslatePanel(
+            self.ui,
+            self.logic,
+            registry,
+            ComputerSettings(qt.QSettings()),
+            Dependencies(),
+            timer=makeTimer,
+            confirm=self.confirm,
+            chooseFolder=self.chooseFolder,
+            show=showResult,
+        )
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """The module is reloaded or the application ends: nothing may go on running."""
+        if self.panel is not None:
+            self.panel.abandon()
+        if self.logic is not None:
+            self.logic.abandonAll()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self.initializeParameterNode()
+
+    def exit(self) -> None:
+        """Another module is shown. A translation goes on; the inputs are let go of."""
+        self.setParameterNode(None)
+
+    def onSceneStartClose(self, caller: Any, event: Any) -> None:
+        if self.panel is not None:
+            self.panel.abandon(_("Cancelled, because the scene was closed."))
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller: Any, event: Any) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller: Any, event: Any) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self) -> None:
+        """Bind the panel to the scene's parameter node; preselect the first image."""
+        assert self.logic is not None
+        self.setParameterNode(self.logic.getParameterNode())
+        if self._parameterNode is not None and self._parameterNode.sourceVolume is None:
+            self._parameterNode.sourceVolume = firstImage()
+
+    def setParameterNode(self, parameters: TranslateParameters | None) -> None:
+        modified = vtk.vtkCommand.ModifiedEvent
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameterNode, modified, self.onParametersModified)
+        self._parameterNode = parameters
+        if parameters is not None:
+            self._guiTag = parameters.connectGui(self.ui)
+            self.addObserver(parameters, modified, self.onParametersModified)
+        if self.panel is not None:
+            self.panel.setParameters(parameters)
+        self._observeSource()
+
+    def onParametersModified(self, caller: Any = None, event: Any = None) -> None:
+        self._observeSource()
+        if self.panel is not None:
+            self.panel.refresh()
+
+    def onSourceModified(self, caller: Any = None, event: Any = None) -> None:
+        if self.panel is not None:
+            self.panel.refresh()
+
+    def _observeSource(self) -> None:
+        """Follow the source's image: it may be loaded after the volume was chosen."""
+        source = None if self._parameterNode is None else self._parameterNode.sourceVolume
+        if source is self._observedSource:
+            return
+        event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
+        if self._observedSource is not None:
+            self.removeObserver(self._observedSource, event, self.onSourceModified)
+        self._observedSource = source
+        if source is not None:
+            self.addObserver(source, event, self.onSourceModified)
+
+    def confirm(self, question: str) -> bool:
+        """A yes/no question. In testing mode there is no dialog and the answer is yes."""
+        if slicer.app.testingEnabled():
+            return True
+        return bool(slicer.util.confirmYesNoDisplay(question, windowTitle=_("MIDiffusion")))
+
+    def chooseFolder(self, start: str) -> str:
+        return str(
+            qt.QFileDialog.getExistingDirectory(
+                slicer.util.mainWindow(), _("Folder of further models"), start
+            )
+        )
+
+
+class MIDiffusionTranslateLogic(ScriptedLoadableModuleLogic, TranslateLogic):
+    """translate() and start() as TranslateLogic documents them, polled by Qt's event loop."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        TranslateLogic.__init__(self)
+
+    def getParameterNode(self) -> TranslateParameters:
+        return TranslateParameters(super().getParameterNode())
+
+    def watch(self, job: Any) -> None:
+        def poll() -> None:
+            job.poll()
+            if job.finished:
+                timer.stop()
+
+        timer = makeTimer(poll)
+        timer.start(POLL_MS)
+
+
+class MIDiffusionTranslateTest(ScriptedLoadableModuleTest):
+    """End to end on a small volume, on the processor, in seconds; no dialog, no network."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        self.setUp()
+        self.test_translate()
+
+    def test_translate(self) -> None:
+        self.delayDisplay("Translating a small volume")
+        if Dependencies().missing():
+            self.delayDisplay(Dependencies().offer())
+            return
+        source = smallSample()
+        logic = MIDiffusionTranslateLogic()
+        result = logic.translate(source, steps=1, device="cpu")
+        before, after = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+        source.GetIJKToRASMatrix(before)
+        result.GetIJKToRASMatrix(after)
+        for row in range(4):
+            for column in range(4):
+                self.assertEqual(before.GetElement(row, column), after.GetElement(row, column))
+        values = slicer.util.arrayFromVolume(result)
+        self.assertEqual(values.shape, slicer.util.arrayFromVolume(source).shape)
+        self.assertTrue(np.isfinite(values).all())
+        self.assertGreater(float(values.std()), 0.0)
+        self.assertEqual(result.GetAttribute("MIDiffusion.synthetic"), "1")
+        self.delayDisplay("Test passed")
+
+
+def makeTimer(callback: Any) -> Any:
+    """A stopped QTimer that calls `callback`."""
+    timer = qt.QTimer()
+    timer.connect("timeout()", callback)
+    return timer
+
+
+def showResult(source: Any, result: Any) -> None:
+    """The result over its source in the slice views, which stay where they are."""
+    slicer.util.setSliceViewerLayers(background=source, foreground=result, foregroundOpacity=1.0)
+
+
+def firstImage() -> Any:
+    """The scene's first volume that is an image and not a label map; None if there is none."""
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors():
+            return node
+    return None
+
+
+def smallSample() -> Any:
+    """The sample T1 with one voxel in four along each axis, as a new volume of the scene."""
+    import SimpleITK
+
+    folder = sampleFolder()
+    assert folder is not None, "the sample data are not installed"
+    image = SimpleITK.ReadImage(str(folder / "openms_long19_T1W.nii.gz"))[::4, ::4, ::4]
+    toRAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+    axes = np.eye(4)
+    axes[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    axes[:3, 3] = image.GetOrigin()
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Small T1")
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(toRAS @ axes))
+    slicer.util.updateVolumeFromArray(node, SimpleITK.GetArrayFromImage(image).astype(np.float32))
+    return node
