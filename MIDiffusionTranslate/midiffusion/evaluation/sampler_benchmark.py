@@ -1,0 +1,242 @@
+"""`midiffusion benchmark sampler`: quality against network evaluations, for every sampler.
+
+Translates a few slices of the validation subjects (TCGA-LGG, T1 to FLAIR) with each sampler and
+number of evaluations, by the same call that users make and from the same noise. Two questions are
+answered apart: how near is the result to the *real* target (SSIM, PSNR in the head), and, for the
+samplers of the ODE, how near to the *converged* sample, the end of the same path in many steps. The
+former may peak before convergence: few steps blur, and a blurred image scores well. Samplers of the
+SDE have no path to converge along, and no distance.
+
+Prints a table on stdout, progress on stderr; `--json` keeps the figures and names the device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from midiffusion import __version__
+from midiffusion.device import choose_device, describe
+from midiffusion.errors import InvalidParameter, UnwritableTarget
+from midiffusion.model import TranslationModel, load_model
+from midiffusion.samplers import SAMPLERS
+from midiffusion.volume import Volume
+
+from .baselines.diffusion import MIDiffusion, Sampling
+from .datasets import Subject, dataset
+from .scorer import score_subject
+
+_DATASET, _DIRECTION = "tcga-lgg", "t1:flair"
+_SIZE = 128
+_CONVERGED = "dpmpp_2m"
+_SHARE = 0.99
+
+Outputs = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sampler at one budget: means over the subjects, in model units.
+
+    evaluations: those spent, at most `budget`. distance: root mean square difference to the
+    converged sample in the head, None for a stochastic sampler. seconds: of all slices together.
+    """
+
+    sampler: str
+    budget: int
+    evaluations: int
+    ssim: float
+    psnr: float
+    distance: float | None
+    seconds: float
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
+    options = _parser().parse_args(argv)
+    if min(options.subjects, options.slices, options.converged, *options.evaluations) < 1:
+        raise InvalidParameter(
+            "--subjects, --slices, --converged and --evaluations must be at least 1."
+        )
+    model = load_model(options.model, options.model_folder)
+    loaded = dataset(_DATASET).load(options.data, _DIRECTION, "val")[: options.subjects]
+    subjects = [spread(subject, options.slices) for subject in loaded]
+    rows = measure(
+        model,
+        subjects,
+        options.samplers,
+        sorted(set(options.evaluations)),
+        options.converged,
+        seed=options.seed,
+        device=options.device,
+    )
+    report = {
+        "version": __version__,
+        "model": model.card.id,
+        "weights_sha256": model.card.weights_sha256,
+        "device": _device_name(options.device),
+        "dataset": _DATASET,
+        "direction": _DIRECTION,
+        "subjects": [subject.id for subject in subjects],
+        "slices": sum(len(subject.target) for subject in subjects),
+        "seed": options.seed,
+        "rows": [asdict(row) for row in rows],
+        "evaluations_for_99_percent_ssim": enough(rows),
+    }
+    print(markdown(rows))
+    print(f"\n{report['slices']} slices of {len(subjects)} subjects on {report['device']}")
+    for sampler, evaluations in enough(rows).items():
+        print(f"{sampler}: 99 % of the converged SSIM from {evaluations or 'none of these'} on")
+    if options.json is not None:
+        _write(options.json, report)
+    return 0
+
+
+def measure(
+    model: TranslationModel,
+    subjects: Sequence[Subject],
+    samplers: Sequence[str],
+    budgets: Sequence[int],
+    converged: int,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+) -> list[Row]:
+    """A row for the converged sample (dpmpp_2m with `converged` evaluations), then one for
+    every sampler and budget."""
+    limit, first = _row(model, subjects, _CONVERGED, converged, None, seed, device)
+    rows = [first]
+    for name in samplers:
+        for budget in budgets:
+            against = None if SAMPLERS[name].stochastic else limit
+            rows.append(_row(model, subjects, name, budget, against, seed, device)[1])
+    return rows
+
+
+def _row(
+    model: TranslationModel,
+    subjects: Sequence[Subject],
+    sampler: str,
+    budget: int,
+    limit: Outputs | None,
+    seed: int,
+    device: str,
+) -> tuple[Outputs, Row]:
+    method = MIDiffusion(model, Sampling(budget, 1, seed, sampler, device))
+    started = time.monotonic()
+    outputs = {subject.id: method.translate(subject.source) for subject in subjects}
+    seconds = time.monotonic() - started
+    target = _DIRECTION.split(":")[1].upper()
+    figures = [score_subject(outputs[s.id], s, _SIZE, target) for s in subjects]
+    distance = None
+    if limit is not None:
+        squares = [np.square(outputs[s.id] - limit[s.id])[s.head].mean() for s in subjects]
+        distance = float(np.sqrt(np.mean(squares)))
+    row = Row(
+        sampler,
+        budget,
+        SAMPLERS[sampler].evaluations(SAMPLERS[sampler].steps(budget)),
+        float(np.mean([figure["ssim"] for figure in figures])),
+        float(np.mean([figure["psnr"] for figure in figures])),
+        distance,
+        round(seconds, 2),
+    )
+    print(f"{sampler}, {row.evaluations} evaluations: {seconds:.0f} s", file=sys.stderr, flush=True)
+    return outputs, row
+
+
+def enough(rows: Sequence[Row]) -> dict[str, int | None]:
+    """For each sampler the fewest evaluations from which on, in all larger budgets measured, SSIM
+    is at least 99 % of the converged sample's (the first row); None if there are none."""
+    least = _SHARE * rows[0].ssim
+    found: dict[str, int | None] = {}
+    for row in rows[1:]:
+        if row.ssim < least:
+            found[row.sampler] = None
+        elif found.get(row.sampler) is None:
+            found[row.sampler] = row.evaluations
+    return found
+
+
+def spread(subject: Subject, count: int) -> Subject:
+    """The subject with `count` slices (or all, if fewer), evenly spread and away from the ends."""
+    total = len(subject.target)
+    if count >= total:
+        return subject
+    kept = ((np.arange(count) + 0.5) * total / count).astype(int)
+    source = subject.source
+    return replace(
+        subject,
+        source=Volume(source.data[kept], source.ijkToRAS, source.modality),
+        target=subject.target[kept],
+        head=subject.head[kept],
+        tumour=None if subject.tumour is None else subject.tumour[kept],
+        contiguous=False,
+    )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table; the first is the converged sample."""
+    lines = [
+        "| Sampler | Evaluations | SSIM head | PSNR head (dB) | To converged | Seconds |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for number, row in enumerate(rows):
+        name = row.sampler if number else f"converged ({row.sampler})"
+        distance = "" if row.distance is None else f"{row.distance:.4f}"
+        lines.append(
+            f"| {name} | {row.evaluations} | {row.ssim:.4f} | {row.psnr:.2f} | {distance} "
+            f"| {row.seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _device_name(device: str) -> str:
+    """What comparing seconds takes: the GPU's name, or the processor's and its threads."""
+    place = choose_device(device)
+    if place.type != "cpu":
+        return describe(place)
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):  # Linux says more there
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), name)
+    return f"cpu ({name}, {torch.get_num_threads()} threads)"
+
+
+def _write(path: Path, report: Mapping[str, object]) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise UnwritableTarget(f"{path} can't be written: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="midiffusion benchmark sampler", description=(__doc__ or "").split("\n\n")[0]
+    )
+    add = parser.add_argument
+    add("--model", default="flair", metavar="ID", help="bundle, by id or folder (default flair)")
+    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
+    add("--data", required=True, type=Path, metavar="DIR", help="folder of the collection")
+    add("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME")
+    add("--evaluations", nargs="+", type=int, default=[1, 2, 4, 7, 10, 20, 40], metavar="N")
+    add("--converged", type=int, default=129, metavar="N", help="evaluations of the limit")
+    add("--subjects", type=int, default=4, metavar="N", help="the first N (default 4)")
+    add("--slices", type=int, default=3, metavar="N", help="of each subject (default 3)")
+    add("--seed", type=int, default=0, metavar="S")
+    add("--device", default="auto", help="auto, cuda[:i], mps or cpu")
+    add("--json", type=Path, metavar="OUT", help="keep the figures, with the device's name")
+    return parser
