@@ -105,7 +105,7 @@ class TranslationJob:
         self._parameters = dict(parameters)
         self._load, self._onProgress, self._onDone = load, onProgress, onDone
         self._launcher, self._temporaryFolder = launcher, temporaryFolder
-        self._silence_s, self._grace_s = silence_s, grace_s
+        self.silence_s, self._grace_s = silence_s, grace_s
         self._folder: JobFolder | None = None
         self._process: WorkerProcess | None = None
         self._done: dict[str, Any] | None = None
@@ -190,9 +190,9 @@ class TranslationJob:
         elif self._killAt is not None:
             if now >= self._killAt:
                 self._process.kill()
-        elif self._silent_s > self._silence_s:
+        elif self._silent_s > self.silence_s:
             self.error = WorkerDied(
-                f"The translation gave no sign of life for {self._silence_s:.0f} s and was ended: "
+                f"The translation gave no sign of life for {self.silence_s:.0f} s and was ended: "
                 "try again, with another device if it happens again."
             )
             self._process.kill()

@@ -280,7 +280,7 @@ def _report(error: BaseException, channel: Channel) -> int:
     """Send the error event for `error`; returns the exit status."""
     if isinstance(error, MIDiffusionError):
         code, message = error.code, str(error)
-    elif isinstance(error, MemoryError) or "cannot allocate memory" in str(error).lower():
+    elif _is_out_of_memory(error):
         code = OutOfMemory.code
         message = (
             "The computer's memory is too small for this translation: close other programs, or "
@@ -299,6 +299,12 @@ def _report(error: BaseException, channel: Channel) -> int:
     with contextlib.suppress(Cancelled):
         channel.send("error", code=code, message=message)
     return EXIT_CANCELLED if code == Cancelled.code else EXIT_ERROR
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The second is what the loader says when a library of torch finds no room.
+    signs = ("cannot allocate memory", "failed to map segment")
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 def _one_line(error: BaseException) -> str:

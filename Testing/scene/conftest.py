@@ -15,13 +15,12 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from MIDiffusionTranslateLib.job import TranslationJob  # noqa: E402
 from MIDiffusionTranslateLib.logic import TranslateLogic  # noqa: E402
-
 from scene.phantoms import OBLIQUE, head, imageOf, vtkMatrix  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
-def scene() -> Iterator[Any]:
+def scene(tmp_path: Path) -> Iterator[Any]:
     """An empty scene with Slicer's default colours, as `slicer.mrmlScene`."""
     scene = slicer.vtkMRMLScene()
     slicer.mrmlScene = scene
@@ -30,6 +29,13 @@ def scene() -> Iterator[Any]:
     colours = application.GetColorLogic()
     colours.SetMRMLScene(scene)
     colours.AddDefaultColorNodes()
+    # Reading an .mrb needs these two; the application has them.
+    cache = slicer.vtkCacheManager()
+    cache.SetRemoteCacheDirectory(str(tmp_path / "cache"))
+    scene.SetCacheManager(cache)
+    transfer = slicer.vtkDataIOManager()
+    transfer.SetCacheManager(cache)
+    scene.SetDataIOManager(transfer)
     yield scene
     scene.Clear(1)
     slicer.mrmlScene = None

@@ -11,7 +11,6 @@ import slicer
 from midiffusion.errors import InvalidVolume
 from MIDiffusionTranslateLib import scene as sceneModule
 from MIDiffusionTranslateLib.scene import Layer, Place, addLayers, volumeFromNode
-
 from scene.phantoms import OBLIQUE, head, ijkToRAS, imageOf, vtkMatrix
 
 
