@@ -27,12 +27,8 @@ SAMPLES = (
 def sampleFolder() -> Path | None:
     """Where the sample data are: in the source tree, or where the extension installs them."""
     module = Path(__file__).resolve().parents[1]
-    candidates = [module.parent / "Resources" / "SampleData"]
-    # <extension>/lib/<Slicer-x.y>/qt-scripted-modules, beside <extension>/share/<Slicer-x.y>
-    if module.name == "qt-scripted-modules":
-        version = module.parent.name
-        share = module.parents[2] / "share" / version
-        candidates.append(share / "MIDiffusion" / "SampleData")
+    # Beside the module's folder in the source tree; in the module's own Resources as CMake puts it.
+    candidates = [folder / "Resources" / "SampleData" for folder in (module.parent, module)]
     return next((folder for folder in candidates if folder.is_dir()), None)
 
 

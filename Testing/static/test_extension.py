@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+import shutil
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +121,45 @@ def test_every_model_is_installed_with_card_and_weights(root: Path):
             assert f"Resources/Models/{model.name}/{name}" in resources
 
 
-def test_sample_data_are_installed_with_their_notice(root: Path, cmake: str):
+def test_sample_data_have_a_notice(root: Path):
     data = root / "Resources" / "SampleData"
-    assert list(data.glob("*.nii.gz"))
-    assert any(path.suffix in (".md", ".txt") for path in data.iterdir()), "no notice"
-    target = r"\$\{Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR\}/Resources"
-    assert re.search(rf"install\(DIRECTORY Resources/SampleData DESTINATION {target}\b", cmake)
+    assert len(list(data.glob("*.nii.gz"))) >= 2
+    notice = (data / "NOTICE.md").read_text(encoding="utf-8")
+    assert "CC BY" in notice
+    for path in data.glob("*.nii.gz"):
+        assert path.name in notice
+
+
+@pytest.mark.parametrize(
+    ("rule", "variable"),
+    [
+        ("install(DIRECTORY", "Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR"),
+        ("file(COPY", "CMAKE_BINARY_DIR}/${Slicer_QTSCRIPTEDMODULES_LIB_DIR"),
+    ],
+    ids=["package", "build tree"],
+)
+def test_sample_data_are_found_where_cmake_puts_them(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cmake: str,
+    rule: str,
+    variable: str,
+):
+    line = re.search(rf"^{re.escape(rule)} Resources/SampleData DESTINATION (\S+)\b", cmake, re.M)
+    assert line is not None
+    modules = tmp_path / "lib" / "Slicer-5.12" / "qt-scripted-modules"
+    target = Path(line.group(1).rstrip(")").replace("${" + variable + "}", str(modules)))
+    assert target.is_relative_to(modules)
+    (target / "SampleData").mkdir(parents=True)
+    source = modules / "MIDiffusionTranslateLib" / "sampledata.py"
+    source.parent.mkdir()
+    shutil.copy(root / "MIDiffusionTranslate" / "MIDiffusionTranslateLib" / source.name, source)
+    monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
+    i18n = types.ModuleType("slicer.i18n")
+    i18n.tr = str  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "slicer.i18n", i18n)
+    assert runpy.run_path(str(source))["sampleFolder"]() == target / "SampleData"
 
 
 def test_project_and_subdirectory(cmake: str):
