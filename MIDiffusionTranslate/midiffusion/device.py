@@ -1,0 +1,75 @@
+"""Where to compute, and how much memory that takes."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import torch
+
+from .errors import DeviceUnavailable, InvalidParameter
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called auto, cpu, cuda, cuda:<number> or mps; "auto" is the fastest that works.
+
+    Raises InvalidParameter (no such name) and DeviceUnavailable (not in this computer, or not
+    usable by the PyTorch installed).
+    """
+    if name == "auto":
+        for candidate in ("cuda", "mps"):
+            if _problem(candidate) is None:
+                return torch.device(candidate)
+        return torch.device("cpu")
+    if not isinstance(name, str) or re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) is None:
+        raise InvalidParameter(
+            f"Unknown device {name!r}: use auto, cpu, cuda, cuda:<number> or mps."
+        )
+    problem = _problem(name)
+    if problem is not None:
+        raise DeviceUnavailable(
+            f"The device {name} can't be used ({problem}): choose auto or cpu, or install a "
+            "PyTorch made for it."
+        )
+    return torch.device(name)
+
+
+def _problem(name: str) -> str | None:
+    """Why PyTorch can't compute there, or None. It is tried: a GPU may be too new or too full."""
+    if name == "mps" and not torch.backends.mps.is_available():
+        return "PyTorch finds no Apple GPU"
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            return "PyTorch finds no CUDA GPU"
+        index = torch.device(name).index or 0
+        if index >= torch.cuda.device_count():
+            return f"the GPUs here are cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+    try:
+        (torch.zeros(1, device=name) + 1).item()
+    except RuntimeError as failure:
+        return str(failure).splitlines()[0]
+    return None
+
+
+def describe(device: torch.device) -> str:
+    """The device's name for people, such as "cuda:0 (NVIDIA H100)"."""
+    if device.type == "cuda":
+        return f"cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def memory_bytes(device: torch.device) -> int | None:
+    """Most memory used so far, in bytes: on the GPU there, on the CPU by the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is still free on a CUDA device, in bytes; None where it isn't known."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None

@@ -1,0 +1,258 @@
+"""A target model and what it is for: `load_model("flair").translate(volume)`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from . import __version__, registry
+from .batching import is_out_of_memory
+from .card import ModelCard
+from .conditioning import LMISettings
+from .denoiser import Denoiser
+from .device import choose_device, describe
+from .errors import CorruptModel, InvalidCard, InvalidParameter, OutOfMemory
+from .grid import SliceGrid
+from .intensity import SourceIntensity, intensity_map
+from .network import UNet, UNetConfig
+from .noise import VESDE
+from .samplers import SAMPLERS
+from .sampling import OnStep, Plan, Progress, draw_samples, reproducible
+from .volume import Volume
+
+__all__ = ["Progress", "Translation", "TranslationModel", "load_model", "save_bundle"]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated volume on the source's grid; the standard deviation of its samples, in the same
+    units, if there were at least two; and how it came about (JSON types only)."""
+
+    volume: Volume
+    uncertainty: Volume | None
+    provenance: dict[str, Any]
+
+
+class TranslationModel:
+    """A denoiser of one target modality with its card.
+
+    The denoiser is put into evaluation mode and moved to the device of each translation. Raises
+    InvalidCard if the card's parts don't describe a model.
+    """
+
+    def __init__(self, card: ModelCard, denoiser: Denoiser) -> None:
+        self.card = card
+        self.denoiser = denoiser.eval()
+        self._intensity = intensity_map(card.intensity)
+        self._lmi = _lmi_settings(card)
+        self._multiple = _unet_config(card).multiple
+
+    def translate(
+        self,
+        volume: Volume,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        samples: int = 1,
+        sampler: str | None = None,
+        device: str = "auto",
+        on_step: OnStep | None = None,
+    ) -> Translation:
+        """The volume as the target modality would show it (synthetic: not for diagnosis).
+
+        volume: any modality and geometry, see `Volume.check`. steps: network evaluations per slice
+        and sample (heun rounds down to an odd number). seed: same seed, same result, whatever the
+        batch size. samples: how many to average; from two on their spread is the uncertainty.
+        sampler: a name of `samplers.SAMPLERS`. steps and sampler default to the card's. on_step
+        is called after every batch of slices; what it raises ends the run.
+
+        The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
+        percentile inside the head nominally at 1000. Raises InvalidVolume, InvalidParameter,
+        DeviceUnavailable and OutOfMemory.
+        """
+        plan = self._plan(steps, seed, samples, sampler)
+        volume.check()
+        place = choose_device(device)
+        started = time.monotonic()
+        grid = SliceGrid.of(volume, self.card.pixel_mm, self.card.orientation, self._multiple)
+        try:
+            mean, deviation = self._mean_and_deviation(volume, grid, plan, place, on_step)
+        except (RuntimeError, MemoryError) as failure:
+            if not is_out_of_memory(failure):
+                raise
+            count, height, width = grid.shape
+            raise OutOfMemory(
+                f"The volume's {count} slices of {height} x {width} pixels don't fit into the "
+                f"memory of {place}: crop the volume or choose another device."
+            ) from failure
+        provenance = {
+            "model": self.card.id,
+            "weightsSHA256": self.card.weights_sha256,
+            "version": __version__,
+            "steps": plan.evaluations,
+            "seed": seed,
+            "samples": samples,
+            "sampler": plan.sampler.name,
+            "device": describe(place),
+            "torch": torch.__version__,
+            "seconds": round(time.monotonic() - started, 2),
+            "sourceModality": volume.modality,
+            "synthetic": 1,
+        }
+        return Translation(
+            self._as_output(self._intensity.inverse(mean), volume),
+            None if deviation is None else self._as_output(self._spread(deviation), volume),
+            provenance,
+        )
+
+    def _plan(self, steps: int | None, seed: int, samples: int, sampler: str | None) -> Plan:
+        steps = self.card.default_steps if steps is None else steps
+        sampler = self.card.default_sampler if sampler is None else sampler
+        for name, value, least in (("steps", steps, 1), ("samples", samples, 1), ("seed", seed, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InvalidParameter(
+                    f"{name} is {value!r}: it must be a whole number of at least {least}."
+                )
+        if sampler not in SAMPLERS:
+            raise InvalidParameter(
+                f"Unknown sampler {sampler!r}: use one of {', '.join(SAMPLERS)}."
+            )
+        chosen = SAMPLERS[sampler]
+        sde = VESDE(self.card.sigma_min, self.card.sigma_max)
+        return Plan(chosen, chosen.steps(steps), sde, seed, samples)
+
+    def _mean_and_deviation(
+        self,
+        volume: Volume,
+        grid: SliceGrid,
+        plan: Plan,
+        device: torch.device,
+        on_step: OnStep | None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid."""
+        self.denoiser.to(device=device, memory_format=torch.channels_last)
+        units, _ = SourceIntensity().forward(volume.data, volume.modality)
+        # Cubic resampling swings below air beside bright skin; nothing is darker than air.
+        source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(device)
+        mean = np.zeros(grid.source_shape, np.float32)
+        squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
+        with reproducible():
+            drawn = draw_samples(self.denoiser, self._lmi, source, plan, on_step)
+            for count, x in enumerate(drawn, start=1):
+                value = np.maximum(grid.to_volume(x[:, 0].cpu().numpy()), 0)
+                difference = value - mean
+                mean += difference / count  # Welford's recurrence: nothing cancels
+                if squares is not None:
+                    squares += difference * (value - mean)
+        return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1))
+
+    def _spread(self, deviation: np.ndarray) -> np.ndarray:
+        """A difference of model units in output units: the inverse map without its offset."""
+        return self._intensity.inverse(deviation) - self._intensity.inverse(np.float32(0))
+
+    def _as_output(self, data: np.ndarray, source: Volume) -> Volume:
+        return Volume(data, source.ijkToRAS.copy(), self.card.target_modality)
+
+
+def load_model(
+    id_or_folder: str | Path, model_folder: str | Path | None = None
+) -> TranslationModel:
+    """A model by its id or from its folder, checked against its card; on the CPU.
+
+    Raises UnknownModel, InvalidCard, and CorruptModel (the weights are not the card's, or don't
+    fit the network it describes). Nothing is unpickled.
+    """
+    entry = registry.find(id_or_folder, model_folder)
+    registry.verify(entry)
+    assert entry.card is not None  # find refuses an entry without
+    denoiser = Denoiser(_network(entry.card), entry.card.sigma_data)
+    try:
+        denoiser.load_state_dict(load_file(entry.weights), strict=True)
+    except (SafetensorError, RuntimeError, OSError) as failure:
+        raise CorruptModel(
+            f"The weights of model '{entry.id}' are not those of the network its card describes "
+            f"({_first_line(failure)}). Get the model again."
+        ) from failure
+    return TranslationModel(entry.card, denoiser)
+
+
+def save_bundle(folder: str | Path, card: ModelCard, denoiser: Denoiser) -> ModelCard:
+    """Writes card.json and weights.safetensors to folder; returns the card as written, with the
+    size and the SHA-256 of the weights filled in.
+
+    Each file appears whole or not at all, and the card, without which there is no bundle, last.
+    Other files in the folder are left alone.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights_part, card_part = (
+        folder / f".{name}.part" for name in (registry.WEIGHTS, registry.CARD)
+    )
+    state = denoiser.state_dict()
+    try:
+        save_file({key: value.cpu().contiguous() for key, value in state.items()}, weights_part)
+        weights = weights_part.read_bytes()
+        card = replace(
+            card,
+            weights_sha256=hashlib.sha256(weights).hexdigest(),
+            weights_bytes=len(weights),
+        )
+        card_part.write_text(card.to_json(), encoding="utf-8")
+        (folder / registry.CARD).unlink(missing_ok=True)  # must not describe other weights
+        os.replace(weights_part, folder / registry.WEIGHTS)
+        os.replace(card_part, folder / registry.CARD)
+    finally:
+        weights_part.unlink(missing_ok=True)
+        card_part.unlink(missing_ok=True)
+    return card
+
+
+def _lmi_settings(card: ModelCard) -> LMISettings:
+    try:
+        settings = LMISettings(**card.lmi)
+        settings.self_lmi()
+        if settings.cross_channels:
+            settings.cross_lmi()
+    except (TypeError, ValueError, InvalidParameter) as failure:
+        raise _wrong("lmi", card, failure) from failure
+    return settings
+
+
+def _unet_config(card: ModelCard) -> UNetConfig:
+    try:
+        config = UNetConfig(**card.network)
+    except (TypeError, ValueError) as failure:
+        raise _wrong("network", card, failure) from failure
+    channels = _lmi_settings(card).channels
+    if config.cond_channels != channels:
+        raise InvalidCard(
+            f"The model card of '{card.id}' disagrees with itself: field 'lmi' makes {channels} "
+            f"maps, field 'network' takes {config.cond_channels}."
+        )
+    return config
+
+
+def _network(card: ModelCard) -> UNet:
+    try:
+        return UNet(_unet_config(card))
+    except (TypeError, ValueError, RuntimeError, IndexError) as failure:
+        raise _wrong("network", card, failure) from failure
+
+
+def _wrong(field: str, card: ModelCard, failure: Exception) -> InvalidCard:
+    return InvalidCard(
+        f"Field '{field}' of the model card of '{card.id}' can't be used: {_first_line(failure)}."
+    )
+
+
+def _first_line(failure: Exception) -> str:
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0].rstrip(".:")
