@@ -249,8 +249,7 @@ class TranslationJob:
         elif self._done is not None:
             self.state = "loading"  # shown for one turn; the next poll loads
         else:
-            died = WorkerDied(self._process.obituary(self.log))
-            self._finish("failed", self.error or died)
+            self._finish("failed", self.error or self._process.death(self.log))
 
     def _loaded(self) -> tuple[str, MIDiffusionError | None]:
         assert self._done is not None and self._folder is not None

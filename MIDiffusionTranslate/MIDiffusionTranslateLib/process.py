@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 import midiffusion
-from midiffusion.errors import WorkerDied
+from midiffusion.errors import MIDiffusionError, OutOfMemory, WorkerDied
 
 _WINDOWS = os.name == "nt"
 _MAX_LINE = 1 << 20  # characters; a longer line is not one of ours
@@ -118,18 +118,23 @@ class WorkerProcess:
         self._output.close()
         self._errors.close()
 
-    def obituary(self, log: Iterable[str]) -> str:
-        """A sentence on a process that ended without saying why; `log` is what it left."""
+    def death(self, log: Iterable[str]) -> MIDiffusionError:
+        """Why a process ended that did not say it itself; `log` is what it left."""
         status = self._popen.returncode
         last = next((line.strip() for line in reversed(list(log)) if line.strip()), "")
         detail = f" Its last words: {last[:200]}" if last else ""
+        if any(sign in last.lower() for sign in ("memory allocation", "bad_alloc")):
+            return OutOfMemory(
+                "The computer's memory is too small for this translation: close other programs, "
+                f"or crop or downsample the volume.{detail}"
+            )
         if status is not None and status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
-            return (
+            return WorkerDied(
                 f"The translation's process was ended from outside ({name}), as systems do when "
                 f"memory runs out: close other programs and translate again.{detail}"
             )
-        return (
+        return WorkerDied(
             f"The translation's process ended unexpectedly (exit status {status}): translate "
             f"again, and see the log if it happens again.{detail}"
         )
