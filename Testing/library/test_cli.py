@@ -24,6 +24,7 @@ from midiffusion.errors import Cancelled, DiskFull, OutOfMemory
 from midiffusion.io import read_volume, write_volume
 from midiffusion.model import Progress, Translation
 from midiffusion.volume import Volume
+from panel.bundles import saveTiny
 
 
 @pytest.fixture
@@ -285,6 +286,39 @@ def test_every_command_named_exists(words, module):
     )
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
+
+
+def test_a_real_process_with_real_weights(tmp_path):
+    """Nothing is replaced here: the command, a network, an oblique volume, both files."""
+    saveTiny(tmp_path / "models" / "tiny")
+    turn = np.deg2rad(20)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(
+        [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    ) * [2.0, 3.0, 4.0]
+    matrix[:3, 3] = 5, -6, 7
+    data = np.zeros((3, 20, 24), np.float32)
+    data[:, 4:16, 5:19] = np.random.default_rng(0).uniform(50, 100, (3, 12, 14))
+    source, out, spread = (tmp_path / f"{name}.nii.gz" for name in ("t1", "flair", "spread"))
+    write_volume(source, Volume(data, matrix))
+    command = [sys.executable, "-m", "midiffusion", "translate", str(source), "--to", "tiny"]
+    command += ["-o", str(out), "--steps", "1", "--samples", "2", "--uncertainty", str(spread)]
+    command += ["--model-folder", str(tmp_path / "models"), "--device", "cpu", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["provenance"]["samples"] == 2
+    for path in (out, spread):
+        volume = read_volume(path)
+        assert volume.data.dtype == np.float32 and volume.data.shape == data.shape
+        np.testing.assert_allclose(volume.ijkToRAS, matrix, atol=1e-4)
+        assert np.ptp(volume.data) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "models",
+        "t1.nii.gz",
+        "flair.nii.gz",
+        "spread.nii.gz",
+    }
 
 
 def progress(**changes: Any) -> Progress:
