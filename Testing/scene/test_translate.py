@@ -67,6 +67,43 @@ def test_the_shipped_model_translates(scene: Any, moved: Any, logic: Any, flair:
     assert {progress.device for progress in seen} == {"cpu"}
 
 
+def test_landmarks_keep_their_place_in_the_world(
+    scene: Any, addVolume: Any, logic: Any, flair: Path
+) -> None:
+    """What a blob changes in the result lies where the blob lies, parent transform included."""
+    plain = head((9, 80, 64))
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(vtkMatrix(SLANTED))
+    toWorld = SLANTED @ OBLIQUE
+    results = []
+    for blob in (None, (20, 52, 3), (43, 27, 6)):
+        data = plain.copy()
+        if blob is not None:
+            data[ballAround(blob, plain.shape)] = 1200
+        source = addVolume(data)
+        source.SetAndObserveTransformNodeID(transform.GetID())
+        node = logic.translate(source, flair, steps=3)
+        assert node.GetTransformNodeID() == transform.GetID()
+        results.append((blob, slicer.util.arrayFromVolume(node)))
+    reference = results[0][1]
+    for blob, values in results[1:]:
+        weight = np.abs(values - reference)
+        weight[weight < 0.3 * weight.max()] = 0
+        k, j, i = (np.average(grid, weights=weight) for grid in np.indices(weight.shape))
+        found = (toWorld @ (i, j, k, 1))[:3]
+        expected = (toWorld @ (*blob, 1))[:3]
+        assert np.linalg.norm(found - expected) < 3.5  # mm: about a voxel
+
+
+def ballAround(
+    centre: tuple[int, int, int], shape: tuple[int, ...], radius_mm: float = 9.0
+) -> np.ndarray:
+    """Mask [k, j, i] of what is within the radius of voxel (i, j, k) of an OBLIQUE volume."""
+    k, j, i = np.indices(shape)
+    offsets = np.stack((i, j, k), axis=-1) - np.array(centre)
+    return np.linalg.norm(offsets @ OBLIQUE[:3, :3].T, axis=-1) < radius_mm
+
+
 def test_start_reports_back(
     addVolume: Any, logic: Any, tinyModel: Path, waitFor: Any, handover: Path
 ) -> None:
