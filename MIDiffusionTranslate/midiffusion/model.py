@@ -187,7 +187,7 @@ def load_model(
 
 def save_bundle(folder: str | Path, card: ModelCard, denoiser: Denoiser) -> ModelCard:
     """Writes card.json and weights.safetensors to folder; returns the card as written, with the
-    size and the SHA-256 of the weights filled in.
+    size and the SHA-256 of the weights and the denoiser's sigma_data filled in.
 
     Each file appears whole or not at all, and the card, without which there is no bundle, last.
     Other files in the folder are left alone.
@@ -203,6 +203,7 @@ def save_bundle(folder: str | Path, card: ModelCard, denoiser: Denoiser) -> Mode
         weights = weights_part.read_bytes()
         card = replace(
             card,
+            sigma_data=float(denoiser.sigma_data),
             weights_sha256=hashlib.sha256(weights).hexdigest(),
             weights_bytes=len(weights),
         )
@@ -213,7 +214,7 @@ def save_bundle(folder: str | Path, card: ModelCard, denoiser: Denoiser) -> Mode
     finally:
         weights_part.unlink(missing_ok=True)
         card_part.unlink(missing_ok=True)
-    return card
+    return ModelCard.read(folder / registry.CARD)
 
 
 def _lmi_settings(card: ModelCard) -> LMISettings:

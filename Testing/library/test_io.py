@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-
 from midiffusion.errors import DiskFull, InvalidVolume, UnreadableFile, UnwritableTarget
 from midiffusion.io import ENDINGS, check_target, read_volume, write_volume
 from midiffusion.volume import Volume

@@ -1,0 +1,443 @@
+"""The translation pipeline with a real, tiny, untrained network: what must hold for any weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from midiffusion import batching, registry
+from midiffusion.card import ModelCard
+from midiffusion.conditioning import LMISettings
+from midiffusion.denoiser import Denoiser
+from midiffusion.device import choose_device
+from midiffusion.errors import (
+    Cancelled,
+    CorruptModel,
+    DeviceUnavailable,
+    InvalidCard,
+    InvalidParameter,
+    InvalidVolume,
+    OutOfMemory,
+    UnknownModel,
+)
+from midiffusion.intensity import HounsfieldIntensity, PercentileIntensity
+from midiffusion.model import Progress, TranslationModel, load_model, save_bundle
+from midiffusion.network import UNet, UNetConfig
+from midiffusion.sampling import SharedNoise
+from midiffusion.volume import Volume
+from safetensors.torch import load_file, save_file
+
+LMI = LMISettings(
+    dilations=(1, 2), bandwidths=(0.1,), cross_dilations=(2,), cross_bandwidths=(0.1,)
+)
+NETWORK = UNetConfig(cond_channels=LMI.channels, channels=(8, 16), embedding=16)
+RANGE = 1000.0  # of outputs
+
+
+@pytest.fixture
+def card(card_values) -> ModelCard:
+    changes = {
+        "pixel_mm": 3.0,
+        "lmi": asdict(LMI),
+        "network": asdict(NETWORK),
+        "sigma_data": 0.3,
+        "sigma_max": 5.0,
+        "default_steps": 3,
+        "default_sampler": "heun",
+        "intensity": PercentileIntensity().to_dict(),
+    }
+    return ModelCard(**{**card_values, **changes})
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    torch.manual_seed(5)
+    network = UNet(NETWORK)
+    for parameter in network.parameters():
+        if not parameter.any():  # layers that start at zero would hide what comes before them
+            torch.nn.init.normal_(parameter, std=0.1)
+    return Denoiser(network, sigma_data=0.3)
+
+
+@pytest.fixture
+def model(card: ModelCard, denoiser: Denoiser) -> TranslationModel:
+    return TranslationModel(card, denoiser)
+
+
+@pytest.fixture
+def volume() -> Volume:
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in (5, 31, 27)), indexing="ij")
+    radius = np.sqrt((k / 2) ** 2 + j**2 + i**2)
+    data = np.where(radius < 0.9, 300 + 100 * np.cos(9 * radius + 3 * i), 0)
+    turn, _ = np.linalg.qr(np.eye(3) + 0.2 * np.random.default_rng(0).standard_normal((3, 3)))
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn * [5.0, -6.0, 4.0]  # left-handed
+    matrix[:3, 3] = [-60.3, 70.1, -20.0]
+    return Volume(data.astype(np.int16), matrix, "MR")
+
+
+class Recorder:
+    """Keeps what on_step is given."""
+
+    def __init__(self, then: Callable[[Progress], None] = lambda progress: None) -> None:
+        self.seen: list[Progress] = []
+        self.then = then
+
+    def __call__(self, progress: Progress) -> None:
+        self.seen.append(progress)
+        self.then(progress)
+
+
+def test_output_is_on_exactly_the_sources_grid(model, volume):
+    before = volume.data.copy()
+    result = model.translate(volume, device="cpu")
+    assert result.volume.data.shape == volume.data.shape
+    assert result.volume.data.dtype == np.float32
+    assert np.array_equal(result.volume.ijkToRAS, volume.ijkToRAS)
+    assert result.volume.ijkToRAS is not volume.ijkToRAS
+    assert np.isfinite(result.volume.data).all() and result.volume.data.std() > 0
+    assert result.volume.data.min() >= 0  # nothing is darker than air
+    assert result.volume.modality == "MR FLAIR" and result.uncertainty is None
+    np.testing.assert_array_equal(volume.data, before)
+
+
+def test_provenance_is_json_and_complete(model, volume):
+    import json
+
+    result = model.translate(volume, steps=4, seed=7, samples=2, device="cpu")
+    provenance = json.loads(json.dumps(result.provenance))
+    expected = {
+        "model": "toy",
+        "weightsSHA256": model.card.weights_sha256,
+        "steps": 3,  # heun: two for each step and one for the last
+        "seed": 7,
+        "samples": 2,
+        "sampler": "heun",
+        "device": "cpu",
+        "torch": torch.__version__,
+        "sourceModality": "MR",
+        "synthetic": 1,
+    }
+    assert expected.items() <= provenance.items()
+    assert provenance["version"] and provenance["seconds"] >= 0
+
+
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_maruyama", "predictor_corrector"])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_steps_counts_network_evaluations(model, volume, sampler, steps):
+    calls = []
+    forward = model.denoiser.forward
+    model.denoiser.forward = lambda *a: calls.append(a[1]) or forward(*a)
+    model.translate(volume, steps=steps, sampler=sampler, device="cpu")
+    evaluations = [sigma for n, sigma in enumerate(calls) if n == 0 or calls[n - 1] != sigma]
+    batches = math.ceil(5 / batching.SliceBatches(5, torch.device("cpu")).size)
+    assert len(calls) == steps * batches
+    assert evaluations[0] == model.card.sigma_max
+
+
+@pytest.mark.parametrize("sampler", ["heun", "predictor_corrector"])
+def test_seed_decides_the_result_whatever_the_batch_size(model, volume, sampler, monkeypatch):
+    def run(seed: int, batch: int) -> np.ndarray:
+        monkeypatch.setattr(batching, "_CPU_BATCH", batch)
+        return model.translate(
+            volume, seed=seed, steps=9, sampler=sampler, device="cpu"
+        ).volume.data
+
+    first = run(3, 1)
+    for batch in (2, 5, 64):
+        assert np.abs(run(3, batch) - first).max() < 1e-4 * RANGE
+    assert np.abs(run(4, 5) - first).max() > 1e-2 * RANGE
+
+
+def test_mean_and_deviation_are_those_of_the_samples(model, volume):
+    one = model.translate(volume, samples=1, device="cpu").volume.data
+    two = model.translate(volume, samples=2, device="cpu")
+    other = 2 * two.volume.data - one  # the second sample, since the first is the same
+    assert np.abs(other - one).max() > 1e-2 * RANGE
+    np.testing.assert_allclose(
+        two.uncertainty.data, np.abs(other - one) / np.sqrt(2), atol=1e-3 * RANGE
+    )
+    assert np.array_equal(two.uncertainty.ijkToRAS, volume.ijkToRAS)
+    three = model.translate(volume, samples=3, device="cpu")
+    third = 3 * three.volume.data - one - other
+    np.testing.assert_allclose(
+        three.uncertainty.data, np.std([one, other, third], axis=0, ddof=1), atol=1e-3 * RANGE
+    )
+
+
+def test_ct_models_answer_in_hounsfield_units(card, denoiser, volume):
+    mr = TranslationModel(card, denoiser).translate(volume, samples=2, device="cpu")
+    as_ct = replace(card, intensity=HounsfieldIntensity().to_dict())
+    ct = TranslationModel(as_ct, denoiser).translate(volume, samples=2, device="cpu")
+    np.testing.assert_allclose(ct.volume.data, mr.volume.data * 3.06 - 1000, atol=0.05)
+    # A standard deviation has no offset.
+    np.testing.assert_allclose(ct.uncertainty.data, mr.uncertainty.data * 3.06, atol=0.05)
+
+
+class Echo(torch.nn.Module):
+    """In place of the network: D = sum of the conditioning, so that the pipeline can be seen."""
+
+    def forward(self, x: torch.Tensor, sigma: float, cond: torch.Tensor) -> torch.Tensor:
+        return cond[:, :1] + 0 * x
+
+
+def test_structure_stays_where_it_is_in_the_patient(card):
+    # LMI answers where there is structure: two balls at known places in RAS must come back there.
+    rng = np.random.default_rng(1)
+    for seed, spacing in enumerate([(0.9, 1.3, 4.0), (2.0, 0.7, 0.7), (1.0, 6.0, 1.0)]):
+        axes, _ = np.linalg.qr(np.eye(3) + 0.2 * rng.standard_normal((3, 3)))
+        if seed % 2:
+            axes[:, 0] *= -1
+        matrix = np.eye(4)
+        matrix[:3, :3] = axes * spacing
+        matrix[:3, 3] = rng.uniform(-50, 50, 3)
+        shape = tuple(int(90 / s) | 1 for s in spacing[::-1])
+        k, j, i = np.indices(shape)
+        place = np.stack([i, j, k], -1) @ matrix[:3, :3].T + matrix[:3, 3]
+        half = (np.array(shape[::-1]) - 1) / 2
+        centre = matrix[:3, :3] @ (half * [1.2, 0.85, 1.1]) + matrix[:3, 3]
+        distance = np.linalg.norm(place - centre, axis=-1)
+        source = Volume(np.exp(-0.5 * (distance / 9) ** 2), matrix)
+        model = TranslationModel(replace(card, pixel_mm=1.5), Echo())
+        result = model.translate(source, steps=1, sampler="heun", device="cpu").volume
+        near = result.data * (distance < 40)
+        found = (near[..., None] * place).sum((0, 1, 2)) / near.sum()
+        assert np.linalg.norm(found - centre) < 0.25  # mm
+
+
+def test_progress_covers_every_batch_and_shows_the_middle_slice(model, volume, monkeypatch):
+    monkeypatch.setattr(batching, "_CPU_BATCH", 2)
+    recorder = Recorder()
+    model.translate(volume, steps=3, samples=2, device="cpu", on_step=recorder)
+    told = [(p.step, p.of, p.slices_done, p.slices) for p in recorder.seen]
+    assert told == [(step, 6, done, 5) for step in range(1, 7) for done in (2, 4, 5)]
+    for progress in recorder.seen:
+        assert (progress.preview is None) == (progress.slices_done < 5)
+        assert progress.eta_s >= 0 and progress.device == "cpu"
+        assert progress.memory_bytes is None or progress.memory_bytes > 1e6
+    assert recorder.seen[-1].preview.shape == (64, 64) and recorder.seen[-1].eta_s == 0
+
+
+def test_a_cancel_stops_at_the_next_batch(model, volume, monkeypatch):
+    monkeypatch.setattr(batching, "_CPU_BATCH", 2)
+
+    def cancel(progress: Progress) -> None:
+        if (progress.step, progress.slices_done) == (2, 2):
+            raise Cancelled("The translation was cancelled.")
+
+    recorder = Recorder(cancel)
+    with pytest.raises(Cancelled):
+        model.translate(volume, steps=9, device="cpu", on_step=recorder)
+    assert len(recorder.seen) == 4
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_out_of_memory_halves_the_batch_and_changes_nothing_else(
+    model, volume, monkeypatch, failure
+):
+    monkeypatch.setattr(batching, "_CPU_BATCH", 5)
+    expected = model.translate(volume, device="cpu").volume.data
+    forward = model.denoiser.forward
+    tried = []
+
+    def small(x, *rest):
+        tried.append(len(x))
+        if len(x) > 1 and len(tried) > 2:  # memory gets short during the run
+            raise failure
+        return forward(x, *rest)
+
+    model.denoiser.forward = small
+    found = model.translate(volume, device="cpu").volume.data
+    assert tried[:6] == [5, 5, 5, 2, 1, 1] and set(tried[6:]) == {1}
+    assert np.abs(found - expected).max() < 1e-4 * RANGE
+
+
+def test_out_of_memory_at_one_slice_is_told_with_figures(model, volume):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    model.denoiser.forward = full
+    with pytest.raises(OutOfMemory, match="one slice .* cpu"):
+        model.translate(volume, device="cpu")
+
+
+def test_out_of_memory_outside_the_network_is_told_with_figures(model, volume, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "randn", full)
+    with pytest.raises(OutOfMemory, match="5 slices of 64 x 64 pixels"):
+        model.translate(volume, device="cpu")
+
+
+def test_other_failures_are_not_taken_for_a_lack_of_memory(model, volume):
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    model.denoiser.forward = broken
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        model.translate(volume, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"samples": 0}, "samples is 0"),
+        ({"samples": True}, "samples is True"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": "a"}, "seed is 'a'"),
+        ({"sampler": "magic"}, "heun"),
+        ({"device": "gpu"}, "Unknown device 'gpu'"),
+    ],
+)
+def test_bad_parameters_are_refused_at_once(model, volume, arguments, words):
+    with pytest.raises(InvalidParameter, match=words):
+        model.translate(volume, **{"device": "cpu", **arguments})
+
+
+def test_bad_volumes_are_refused_at_once(model):
+    with pytest.raises(InvalidVolume, match="constant"):
+        model.translate(Volume(np.ones((2, 3, 4)), np.eye(4)), device="cpu")
+
+
+def test_a_device_that_is_not_there():
+    missing = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(DeviceUnavailable, match=missing):
+        choose_device(missing)
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+
+
+def test_noise_is_a_pure_function_of_seed_sample_and_key():
+    like = torch.zeros(3, 1, 32, 40)
+    noise = SharedNoise(1, 0, like)(2)
+    assert noise.shape == like.shape and noise.is_contiguous()
+    assert torch.equal(noise[0], noise[2])  # shared by the slices
+    assert torch.equal(noise, SharedNoise(1, 0, like)(2))
+    for other in (
+        SharedNoise(2, 0, like)(2),
+        SharedNoise(1, 1, like)(2),
+        SharedNoise(1, 0, like)(3),
+    ):
+        correlation = np.corrcoef(noise[0].ravel(), other[0].ravel())[0, 1]
+        assert abs(correlation) < 0.12
+    assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 9), (70, 3, 5), (4, 90, 3)])
+def test_odd_sizes_go_through(model, shape):
+    data = np.random.default_rng(0).uniform(size=shape)
+    source = Volume(data, np.diag([0.4, 6.0, 3.0, 1.0]))
+    assert model.translate(source, steps=1, device="cpu").volume.data.shape == shape
+
+
+def test_translating_leaves_the_weights_trainable(model, volume):
+    model.translate(volume, steps=1, device="cpu")
+    x = torch.randn(2, 1, 16, 16)
+    model.denoiser(x, 0.5, torch.rand(2, LMI.channels, 16, 16)).sum().backward()
+    assert model.denoiser.network.outlet.weight.grad is not None
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, card: ModelCard, denoiser: Denoiser) -> Path:
+    save_bundle(tmp_path / "toy", card, denoiser)
+    return tmp_path / "toy"
+
+
+def test_a_saved_bundle_loads_as_the_same_model(bundle, model, volume):
+    assert sorted(p.name for p in bundle.iterdir()) == [registry.CARD, registry.WEIGHTS]
+    expected = model.translate(volume, device="cpu").volume.data
+    for loaded in (load_model(bundle), load_model("toy", bundle.parent)):
+        found = loaded.translate(volume, device="cpu").volume.data
+        assert np.abs(found - expected).max() < 1e-4 * RANGE
+        assert loaded.card.weights_bytes == (bundle / registry.WEIGHTS).stat().st_size
+
+
+def test_saving_again_replaces_the_bundle_and_spares_other_files(bundle, card, denoiser):
+    (bundle / "notes.txt").write_text("mine")
+    with torch.no_grad():
+        denoiser.network.outlet.bias += 1
+    denoiser.sigma_data = 0.4
+    written = save_bundle(bundle, card, denoiser)
+    assert written.sigma_data == 0.4
+    loaded = load_model(bundle)
+    assert loaded.card == written == ModelCard.read(bundle / registry.CARD)
+    assert torch.equal(
+        loaded.denoiser.state_dict()["network.outlet.bias"], denoiser.network.outlet.bias
+    )
+    assert (bundle / "notes.txt").read_text() == "mine"
+
+
+def test_unknown_model(tmp_path):
+    with pytest.raises(UnknownModel):
+        load_model("no-such-model", tmp_path)
+
+
+def test_one_changed_byte_is_noticed(bundle):
+    weights = bytearray((bundle / registry.WEIGHTS).read_bytes())
+    weights[-3] ^= 1
+    (bundle / registry.WEIGHTS).write_bytes(weights)
+    with pytest.raises(CorruptModel, match="SHA-256"):
+        load_model(bundle)
+
+
+def _rewrite(bundle: Path, contents: Path) -> None:
+    """Puts other weights into the bundle and lets its card vouch for them."""
+    import hashlib
+
+    data = contents.read_bytes()
+    card = ModelCard.read(bundle / registry.CARD)
+    card = replace(card, weights_sha256=hashlib.sha256(data).hexdigest(), weights_bytes=len(data))
+    (bundle / registry.WEIGHTS).write_bytes(data)
+    (bundle / registry.CARD).write_text(card.to_json())
+
+
+@pytest.mark.parametrize("change", ["shape", "missing", "surplus", "not safetensors"])
+def test_weights_of_another_network_are_refused(bundle, tmp_path, change):
+    state = load_file(bundle / registry.WEIGHTS)
+    name = "network.outlet.bias"
+    if change == "shape":
+        state[name] = torch.zeros(7)
+    elif change == "missing":
+        del state[name]
+    elif change == "surplus":
+        state["other"] = torch.zeros(1)
+    other = tmp_path / "other"
+    save_file(state, other)
+    if change == "not safetensors":
+        other.write_bytes(b"not weights at all")
+    _rewrite(bundle, other)
+    with pytest.raises(CorruptModel, match="Get the model again"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": {"cond_channels": 99}},
+        {"network": {"depth": 3}},
+        {"network": {**asdict(NETWORK), "channels": ["wide"]}},
+        {"lmi": {"estimator": "magic"}},
+        {"lmi": {"radius": 3}},
+        {"lmi": {"dilations": 2}},
+        {"intensity": {"kind": "magic"}},
+    ],
+)
+def test_cards_whose_parts_make_no_model_are_refused(bundle, changes):
+    card = replace(ModelCard.read(bundle / registry.CARD), **changes)
+    (bundle / registry.CARD).write_text(card.to_json())
+    with pytest.raises(InvalidCard):
+        load_model(bundle)
