@@ -16,7 +16,7 @@ import vtk
 from midiffusion import registry
 from MIDiffusionTranslateLib.install import Dependencies
 from MIDiffusionTranslateLib.logic import TranslateLogic
-from MIDiffusionTranslateLib.panel import POLL_MS, TranslatePanel
+from MIDiffusionTranslateLib.panel import TranslatePanel
 from MIDiffusionTranslateLib.parameters import ComputerSettings, TranslateParameters
 from MIDiffusionTranslateLib.sampledata import registerSampleData, sampleFolder
 from slicer.i18n import tr as _
@@ -28,6 +28,8 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
+
+POLL_MS = 40
 
 
 class MIDiffusionTranslate(ScriptedLoadableModule):
@@ -72,7 +74,6 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             registry,
             ComputerSettings(qt.QSettings()),
             Dependencies(),
-            timer=makeTimer,
             confirm=self.confirm,
             chooseFolder=self.chooseFolder,
             show=showResult,
@@ -173,6 +174,7 @@ class MIDiffusionTranslateLogic(ScriptedLoadableModuleLogic, TranslateLogic):
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         TranslateLogic.__init__(self)
+        self._timers: set[Any] = set()
 
     def getParameterNode(self) -> TranslateParameters:
         return TranslateParameters(super().getParameterNode())
@@ -182,9 +184,12 @@ class MIDiffusionTranslateLogic(ScriptedLoadableModuleLogic, TranslateLogic):
             job.poll()
             if job.finished:
                 timer.stop()
+                self._timers.discard(timer)
 
-        timer = makeTimer(poll)
+        timer = qt.QTimer()
+        timer.connect("timeout()", poll)
         timer.start(POLL_MS)
+        self._timers.add(timer)
 
 
 class MIDiffusionTranslateTest(ScriptedLoadableModuleTest):
@@ -217,13 +222,6 @@ class MIDiffusionTranslateTest(ScriptedLoadableModuleTest):
         self.assertGreater(float(values.std()), 0.0)
         self.assertEqual(result.GetAttribute("MIDiffusion.synthetic"), "1")
         self.delayDisplay("Test passed")
-
-
-def makeTimer(callback: Any) -> Any:
-    """A stopped QTimer that calls `callback`."""
-    timer = qt.QTimer()
-    timer.connect("timeout()", callback)
-    return timer
 
 
 def showResult(source: Any, result: Any) -> None:

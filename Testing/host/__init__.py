@@ -45,6 +45,10 @@ class Session:
         self.answer: Callable[[str], int] = lambda text: 0
         self.modules: list[Any] = []
         self.app = slicer.app
+        self.scene = slicer.vtkMRMLScene()
+        self._logic = slicer.vtkMRMLApplicationLogic()
+        self._logic.SetMRMLScene(self.scene)
+        self._logic.GetColorLogic().SetMRMLScene(self.scene)
         self.renew(settings_folder)
 
     def renew(self, settings_folder: str | Path) -> None:
@@ -55,7 +59,9 @@ class Session:
             module.unload()
         self.modules.clear()
         self.process(0)
+        slicer.mrmlScene = self.scene  # other tests in this process may use scenes of their own
         slicer.mrmlScene.Clear(True)
+        self._logic.GetColorLogic().AddDefaultColorNodes()
         self._settings.path = str(Path(settings_folder) / "settings.ini")
         self.dialogs.clear()
         self.answer = lambda text: 0
@@ -134,9 +140,6 @@ def _install(slicer_python: str | Path | None) -> None:
     ctk.ctkMessageBox = message_box(  # type: ignore[attr-defined]
         calls=_Late("dialogs"), answer=lambda text: _session.answer(text) if _session else 0
     )
-    if not hasattr(slicer, "mrmlScene"):
-        slicer.mrmlScene = slicer.vtkMRMLScene()
-        _prepare(slicer)
     if slicer_python is None:
         from . import parameters, scripted
 
@@ -155,15 +158,6 @@ def _install(slicer_python: str | Path | None) -> None:
         for module, names in NAMED_BY_SLICER.items():
             for name in names:
                 setattr({"ctk": ctk, "slicer": slicer}[module], name, type(name, (), {}))
-
-
-def _prepare(slicer: Any) -> None:
-    """What Slicer's start-up adds to its scene: colour nodes, and the slice views' nodes."""
-    logic = slicer.vtkMRMLApplicationLogic()
-    logic.SetMRMLScene(slicer.mrmlScene)
-    logic.GetColorLogic().SetMRMLScene(slicer.mrmlScene)
-    logic.GetColorLogic().AddDefaultColorNodes()
-    slicer.hostApplicationLogic = logic
 
 
 class _Late:

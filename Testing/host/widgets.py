@@ -44,6 +44,12 @@ def _flag(name: str) -> Any:
     return QtCore.Property(bool, lambda self: self._options[name], write)
 
 
+def _forget(observations: list[tuple[Any, int]]) -> None:
+    while observations:
+        observed, tag = observations.pop()
+        observed.RemoveObserver(tag)
+
+
 class qMRMLNodeComboBox(_Widget):
     """Selector of nodes of given classes in a scene."""
 
@@ -71,11 +77,12 @@ class qMRMLNodeComboBox(_Widget):
             QtWidgets.QSizePolicy.Policy.Expanding, QtWidgets.QSizePolicy.Policy.Fixed
         )
         self._combo.activated.connect(self._chosen)
+        tags = self._tags  # not self, which is no widget any more when this is called
+        self.destroyed.connect(lambda: _forget(tags))
 
     def setMRMLScene(self, scene: Any) -> None:
-        for observed, tag in self._tags:
-            observed.RemoveObserver(tag)
-        self._scene, self._tags = scene, []
+        _forget(self._tags)
+        self._scene = scene
         if scene is not None:
             for event in (
                 scene.NodeAddedEvent,
@@ -187,6 +194,9 @@ class ctkCollapsibleButton(_Button):
         self._title = self.fontMetrics().height() + 8
         self.setContentsMargins(0, self._title, 0, 0)
         self.setMinimumHeight(self._title)
+        self.setSizePolicy(
+            QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred
+        )
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
         self.clicked.connect(lambda: self._setCollapsed(not self._collapsed))
 

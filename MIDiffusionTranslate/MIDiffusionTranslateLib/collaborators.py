@@ -1,0 +1,49 @@
+"""What the panel needs of others, as protocols: tests and later sections put their own in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from midiffusion.errors import MIDiffusionError
+from midiffusion.registry import ModelEntry
+
+
+class Job(Protocol):
+    """A translation under way (job.TranslationJob)."""
+
+    state: str
+    node: Any
+    uncertaintyNode: Any
+    error: MIDiffusionError | None
+    warnings: list[str]
+    elapsed_s: float
+
+    @property
+    def finished(self) -> bool: ...
+
+    def cancel(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+class Logic(Protocol):
+    """Starts translations and sees to it that they are polled (MIDiffusionTranslateLogic)."""
+
+    def start(self, sourceNode: Any, **arguments: Any) -> Job: ...
+
+
+class Models(Protocol):
+    """Lists models (midiffusion.registry)."""
+
+    def available(self, model_folder: str | None = None) -> Sequence[ModelEntry]: ...
+
+
+class Packages(Protocol):
+    """Says what is not installed, and installs it (install.Dependencies)."""
+
+    def missing(self) -> list[str]: ...
+
+    def offer(self) -> str: ...
+
+    def install(self) -> None: ...

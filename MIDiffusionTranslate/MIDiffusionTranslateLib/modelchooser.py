@@ -1,0 +1,142 @@
+"""Choosing the target model: the selector, the card in words, the folder of further models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from midiffusion.card import ModelCard
+from midiffusion.registry import ModelEntry
+from slicer.i18n import tr as _
+
+from . import wording
+from .collaborators import Models
+from .parameters import ComputerSettings, TranslateParameters
+
+
+class ModelChooser:
+    """Keeps `modelSelector`, `cardLabel` and `modelFolderEdit` and the parameters' model in line.
+
+    Args:
+        ui: the widgets by name.
+        models: lists the models there are.
+        settings: where the folder is remembered.
+        chooseFolder: asks the user for a folder, starting at the given one; empty if cancelled.
+        changed: called with a sentence for the user (or an empty one) after a change.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        models: Models,
+        settings: ComputerSettings,
+        chooseFolder: Callable[[str], str],
+        changed: Callable[[str], None],
+    ) -> None:
+        self.ui, self.models, self.settings = ui, models, settings
+        self.chooseFolder, self._changed = chooseFolder, changed
+        self.parameters: TranslateParameters | None = None
+        self.entries: list[ModelEntry] = []
+        self._filling = False
+        ui.modelFolderEdit.text = settings.modelFolder
+        ui.modelSelector.connect("currentIndexChanged(int)", self._onChosen)
+        ui.browseButton.connect("clicked(bool)", lambda _checked: self._onBrowse())
+        ui.clearFolderButton.connect("clicked(bool)", lambda _checked: self.setFolder(""))
+        ui.modelFolderEdit.connect(
+            "editingFinished()", lambda: self.setFolder(ui.modelFolderEdit.text)
+        )
+        self._list()
+
+    @property
+    def entry(self) -> ModelEntry | None:
+        """The model that the parameters name, if it is among those found."""
+        wanted = self.parameters.model if self.parameters is not None else ""
+        return next((entry for entry in self.entries if entry.id == wanted), None)
+
+    @property
+    def card(self) -> ModelCard | None:
+        entry = self.entry
+        return None if entry is None else entry.card
+
+    def setParameters(self, parameters: TranslateParameters | None) -> None:
+        """The parameters to choose for; fresh ones get the first model that can be used."""
+        self.parameters = parameters
+        if parameters is not None and not parameters.model and self.entries:
+            usable = [entry for entry in self.entries if entry.problem is None]
+            self._choose((usable or self.entries)[0])
+
+    def list(self) -> None:
+        """Looks for models again."""
+        self._list()
+        self._changed("")
+
+    def setFolder(self, folder: str) -> None:
+        """The folder of further models; empty for none."""
+        folder = folder.strip()
+        self.ui.modelFolderEdit.text = folder
+        if folder == self.settings.modelFolder:
+            return
+        self.settings.modelFolder = folder
+        self._list()
+        place = Path(folder).expanduser().resolve()
+        found = [entry.folder.resolve() for entry in self.entries]
+        if folder and not any(place in (bundle, bundle.parent) for bundle in found):
+            text = _("No model was found in '{folder}'. Choose another folder.")
+            self._changed(text.format(folder=folder))
+        else:
+            self._changed("")
+
+    def obstacle(self) -> str:
+        """Why no translation can start with the chosen model; empty if one can."""
+        wanted = self.parameters.model if self.parameters is not None else ""
+        if not wanted:
+            return _("No model was found. Choose a folder of models under Advanced.")
+        if self.entry is None:
+            return _(
+                "The model '{id}' is not on this computer. Choose another target, or the folder "
+                "it is in under Advanced."
+            ).format(id=wanted)
+        return self.entry.problem or ""
+
+    def refresh(self) -> None:
+        """Shows the chosen model."""
+        ui, entry, card = self.ui, self.entry, self.card
+        self._filling = True
+        ui.modelSelector.currentIndex = -1 if entry is None else self.entries.index(entry)
+        self._filling = False
+        ui.cardLabel.text = "" if card is None else wording.cardText(card)
+        ui.cardLabel.visible = card is not None
+        details = "" if card is None else wording.cardDetails(card)
+        ui.cardLabel.toolTip = details
+        ui.modelSelector.toolTip = details or _("What to translate the source into.")
+
+    def _list(self) -> None:
+        self.entries = [*self.models.available(self.settings.modelFolder or None)]
+        self._filling = True
+        self.ui.modelSelector.clear()
+        for entry in self.entries:
+            title = entry.id if entry.card is None else entry.card.title
+            self.ui.modelSelector.addItem(
+                title if entry.problem is None else _("{title} (not usable)").format(title=title)
+            )
+        self._filling = False
+        self.setParameters(self.parameters)
+
+    def _choose(self, entry: ModelEntry) -> None:
+        assert self.parameters is not None
+        self.parameters.model = entry.id
+        if entry.card is not None:
+            self.parameters.steps = min(max(entry.card.default_steps, 1), 100)
+
+    def _onChosen(self, index: int) -> None:
+        if self._filling or self.parameters is None or not 0 <= index < len(self.entries):
+            return
+        if self.entries[index].id != self.parameters.model:
+            self._choose(self.entries[index])
+            self._changed("")
+
+    def _onBrowse(self) -> None:
+        folder = self.chooseFolder(self.settings.modelFolder)
+        if folder:
+            self.setFolder(folder)

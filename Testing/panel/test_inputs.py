@@ -1,0 +1,296 @@
+"""What the panel offers, refuses, remembers and asks before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from midiffusion.errors import DependencyMissing
+from panel.bundles import changeCard, saveTiny
+from panel.conftest import MODULE, ROOT, PanelDriver
+
+AddVolume = Callable[..., Any]
+NO, YES = 0x00010000, 0x00004000  # QMessageBox.No, .Yes
+
+
+def assertDisabled(driver: PanelDriver, reason: str) -> None:
+    button = driver.ui.translateButton
+    assert not button.enabled
+    assert reason in button.toolTip
+    assert reason in driver.ui.hintLabel.text and driver.ui.hintLabel.visible
+
+
+def test_without_a_source(driver: PanelDriver) -> None:
+    assertDisabled(driver, "Select the volume to translate.")
+    assert driver.ui.estimateLabel.text == "-"
+
+
+def test_label_maps_are_not_offered(driver: PanelDriver, addVolume: AddVolume) -> None:
+    labels = addVolume("Labels", "vtkMRMLLabelMapVolumeNode")
+    assert driver.ui.sourceSelector.nodeCount() == 0
+    assert driver.ui.outputSelector.nodeCount() == 0
+    driver.widget.initializeParameterNode()
+    assert driver.parameters.sourceVolume is None
+    driver.parameters.sourceVolume = labels  # by a script
+    assertDisabled(driver, "'Labels' is not an image")
+
+
+def test_the_first_image_is_preselected(driver: PanelDriver, addVolume: AddVolume) -> None:
+    addVolume("Labels", "vtkMRMLLabelMapVolumeNode")
+    image = addVolume("T1")
+    driver.representation.exit()
+    driver.representation.enter()
+    assert driver.parameters.sourceVolume is image
+    assert driver.ui.sourceSelector.currentNode() is image
+    assert driver.ui.translateButton.enabled
+
+
+def test_an_image_loaded_later_enables_translate(driver: PanelDriver, addVolume: AddVolume) -> None:
+    import slicer
+
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty")
+    driver.parameters.sourceVolume = empty
+    assertDisabled(driver, "'Empty' holds no image yet")
+    slicer.util.updateVolumeFromArray(empty, slicer.util.arrayFromVolume(addVolume("T1")))
+    assert driver.ui.translateButton.enabled
+
+
+def test_the_output_can_not_be_the_source(ready: PanelDriver) -> None:
+    ready.parameters.outputVolume = ready.parameters.sourceVolume
+    assertDisabled(ready, "can't be the source itself")
+
+
+def test_the_card_in_words(driver: PanelDriver) -> None:
+    assert "MR FLAIR" in driver.ui.cardLabel.text
+    assert "any, axial slices" in driver.ui.cardLabel.text
+    assert "Apache-2.0" in driver.ui.cardLabel.text
+    for part in ("tests of the panel", "never trained", "CPU 2 s", "5 mm"):
+        assert part in driver.ui.cardLabel.toolTip
+
+
+def test_choosing_a_model_sets_its_default_steps(driver: PanelDriver, models: Path) -> None:
+    saveTiny(models / "other", id="other", title="Other", default_steps=9)
+    driver.panel.chooser.list()
+    driver.parameters.steps = 50
+    titles = [driver.ui.modelSelector.itemText(i) for i in range(driver.ui.modelSelector.count)]
+    driver.ui.modelSelector.currentIndex = titles.index("Other")
+    assert driver.parameters.model == "other"
+    assert driver.parameters.steps == 9
+    assert driver.ui.stepsSlider.value == 9
+
+
+def test_a_model_that_is_not_here(ready: PanelDriver) -> None:
+    ready.parameters.model = "atlantis"
+    assertDisabled(ready, "The model 'atlantis' is not on this computer")
+    assert ready.ui.modelSelector.currentIndex == -1
+
+
+def test_a_broken_card(ready: PanelDriver, models: Path) -> None:
+    changeCard(models / "tiny", sigma_max=-1)
+    ready.panel.chooser.list()
+    assertDisabled(ready, "field 'sigma_max'")
+    texts = [ready.ui.modelSelector.itemText(i) for i in range(ready.ui.modelSelector.count)]
+    assert "tiny (not usable)" in texts
+
+
+def test_a_folder_without_models(ready: PanelDriver, tmp_path: Path) -> None:
+    ready.panel.chooser.setFolder(str(tmp_path / "nowhere"))
+    assert "No model was found in" in ready.status
+    assertDisabled(ready, "The model 'tiny' is not on this computer")
+    ready.ui.clearFolderButton.click()
+    assert ready.ui.modelFolderEdit.text == ""
+    assert ready.status == ""
+
+
+def test_browsing_for_a_folder(driver: PanelDriver, models: Path) -> None:
+    driver.panel.chooser.setFolder("")
+    driver.panel.chooser.chooseFolder = lambda start: ""
+    driver.ui.browseButton.click()
+    assert driver.ui.modelFolderEdit.text == ""
+    driver.panel.chooser.chooseFolder = lambda start: str(models)
+    driver.ui.browseButton.click()
+    assert driver.ui.modelFolderEdit.text == str(models)
+    assert driver.panel.chooser.entry.id == "tiny"
+
+
+def test_device_and_folder_are_the_computer_s_and_inputs_the_scene_s(
+    ready: PanelDriver, models: Path
+) -> None:
+    import slicer
+
+    ready.ui.stepsSlider.value = 33
+    ready.ui.seedBox.value = 5
+    ready.ui.samplesBox.value = 3
+    ready.ui.samplerSelector.currentIndex = 2
+    ready.ui.deviceSelector.currentIndex = 2
+    scene = slicer.mrmlScene
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    saved = scene.GetSceneXMLString()
+    scene.SetSaveToXMLString(0)
+    assert str(models) not in saved
+    scene.Clear()
+    ready.session.process()
+    assert ready.ui.stepsSlider.value != 33
+    scene.SetLoadFromXMLString(1)
+    scene.SetSceneXMLString(saved)
+    scene.Import()
+    scene.SetLoadFromXMLString(0)
+    ready.session.process()
+    assert ready.ui.stepsSlider.value == 33
+    assert ready.ui.seedBox.value == 5
+    assert ready.ui.samplesBox.value == 3
+    assert ready.ui.samplerSelector.currentText == "Predictor-corrector (stochastic)"
+    assert ready.parameters.sourceVolume.GetName() == "T1"
+    assert ready.parameters.model == "tiny"
+    assert ready.ui.sourceSelector.currentNode().GetName() == "T1"
+    assert ready.ui.deviceSelector.currentIndex == 2
+    assert ready.ui.modelFolderEdit.text == str(models)
+
+
+def test_the_sampler_s_choices_are_those_there_are() -> None:
+    from midiffusion.samplers import SAMPLERS
+    from MIDiffusionTranslateLib.parameters import Sampler
+
+    assert {choice.value for choice in Sampler} == {"default", *SAMPLERS}
+
+
+# licences
+
+
+def test_a_non_commercial_licence_is_asked_for_once(ready: PanelDriver, models: Path) -> None:
+    changeCard(models / "tiny", non_commercial=True, weights_licence="CC BY-NC 4.0")
+    ready.panel.chooser.list()
+    ready.session.app.setTesting(False)
+    ready.session.answer = lambda text: NO
+    ready.click()
+    ready.assertIdle()
+    assert len(ready.session.dialogs) == 1
+    assert "CC BY-NC 4.0" in ready.session.dialogs[0]
+    assert ready.status == "Not translated: the licence of 'Tiny FLAIR' was not accepted."
+    assert ready.volumes() == ["T1"]
+    ready.session.answer = lambda text: YES
+    ready.run()
+    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+    ready.run()
+    assert len(ready.session.dialogs) == 2
+    changeCard(models / "tiny", weights_licence="Another licence")
+    ready.panel.chooser.list()
+    ready.run()
+    assert len(ready.session.dialogs) == 3
+
+
+def test_testing_mode_asks_nothing(ready: PanelDriver, models: Path) -> None:
+    changeCard(models / "tiny", non_commercial=True)
+    ready.panel.chooser.list()
+    ready.run()
+    assert ready.session.dialogs == []
+    assert len(ready.volumes()) == 2
+
+
+# packages
+
+
+class Machine:
+    """A computer with some packages, and the two installers."""
+
+    def __init__(self, *packages: str, testing: bool = False, fails: str = "") -> None:
+        self.packages, self.testing, self.fails = set(packages), testing, fails
+        self.asked: list[str] = []
+
+    def dependencies(self) -> Any:
+        from MIDiffusionTranslateLib.install import Dependencies
+
+        return Dependencies(
+            found=lambda name: name in self.packages,
+            testing=lambda: self.testing,
+            torchInstaller=lambda: self,
+            ensure=self.ensure,
+        )
+
+    def installTorch(
+        self, askConfirmation: bool = False, *, torchVersionRequirement: str | None = None
+    ) -> object:
+        assert askConfirmation
+        self.asked.append(f"torch{torchVersionRequirement}")
+        if self.fails:
+            raise RuntimeError(self.fails)
+        self.packages.add("torch")
+        return None
+
+    def ensure(self, requirements: Path) -> None:
+        assert "safetensors" in requirements.read_text("utf-8")
+        self.asked.append("requirements")
+        self.packages.add("safetensors")
+
+
+def test_missing_packages_are_offered_and_installed_on_a_click(ready: PanelDriver) -> None:
+    machine = Machine()
+    ready.panel.packages = machine.dependencies()
+    ready.panel.refresh()
+    assertDisabled(ready, "It is installed when you click Install and agree, never by itself")
+    assert ready.ui.installButton.visible
+    assert machine.asked == []
+    ready.ui.installButton.click()
+    assert machine.asked == ["torch>=2.1", "requirements"]
+    assert ready.status == "Everything needed is installed."
+    assert not ready.ui.installButton.visible
+    assert ready.ui.translateButton.enabled
+
+
+def test_an_installation_that_fails(ready: PanelDriver) -> None:
+    ready.panel.packages = Machine(fails="no network").dependencies()
+    ready.panel.refresh()
+    ready.ui.installButton.click()
+    assert "The installation did not succeed (no network)" in ready.status
+    assert ready.ui.installButton.visible
+    assertDisabled(ready, "Not installed yet")
+
+
+def test_nothing_is_installed_in_testing_mode() -> None:
+    machine = Machine(testing=True)
+    with pytest.raises(DependencyMissing, match="testing mode"):
+        machine.dependencies().install()
+    assert machine.asked == []
+
+
+def test_a_declined_installation() -> None:
+    machine = Machine("safetensors")
+    machine.installTorch = lambda ask, **_: None  # type: ignore[method-assign]
+    with pytest.raises(DependencyMissing, match="Not installed: torch"):
+        machine.dependencies().install()
+
+
+def test_without_the_pytorch_extension(session: Any) -> None:
+    from MIDiffusionTranslateLib.install import Dependencies
+
+    dependencies = Dependencies(found=lambda name: False, testing=lambda: False)
+    with pytest.raises(DependencyMissing, match="Extensions Manager"):
+        dependencies.install()
+
+
+def test_the_panel_opens_without_torch(tmp_path: Path) -> None:
+    """In a process that can't import torch or anything else beside Slicer's own packages."""
+    script = f"""
+import sys
+for name in ("torch", "safetensors", "SimpleITK", "scipy", "PIL", "matplotlib", "skimage"):
+    sys.modules[name] = None
+sys.path[:0] = [{str(ROOT / "Testing")!r}, {str(MODULE.parent)!r}]
+import host
+session = host.start({str(tmp_path)!r})
+representation = session.load({str(MODULE)!r}).widgetRepresentation()
+representation.enter()
+ui = representation.self().ui
+assert ui.installButton.visible or not ui.installButton.isHidden()
+print(ui.translateButton.toolTip)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    if "No model was found" not in done.stdout:
+        assert "PyTorch" in done.stdout

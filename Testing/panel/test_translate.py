@@ -1,0 +1,259 @@
+"""Translating in the panel: from a click to the result, and every way in which it can end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from panel.conftest import ROOT, PanelDriver
+
+AddVolume = Callable[..., Any]
+
+
+def test_a_click_translates(ready: PanelDriver) -> None:
+    import qt
+    import slicer
+
+    ticks = []
+    ticker = qt.QTimer()
+    ticker.connect("timeout()", lambda: ticks.append(1))
+    ticker.start(10)
+    seen = set()
+
+    def previewed() -> bool:
+        seen.add(ready.ui.translateButton.text)
+        seen.add("preview" if ready.ui.previewLabel.visible else "")
+        return ready.panel.job is None
+
+    ready.parameters.steps = 12
+    ready.click()
+    assert ready.ui.runArea.visible
+    assert not ready.ui.inputsSection.enabled
+    ready.session.wait(previewed, 120)
+    ticker.stop()
+    assert {"Cancel", "preview"} <= seen
+    assert len(ticks) > 20  # the event loop went on
+    ready.assertIdle()
+    assert ready.status.startswith("Done in ")
+    assert "'T1 [synthetic FLAIR]'" in ready.status
+    assert "not for diagnosis" in ready.status
+    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+    node = slicer.util.getNode("T1 [synthetic FLAIR]")
+    assert node.GetAttribute("MIDiffusion.steps") == "12"
+    assert node.GetAttribute("MIDiffusion.model") == "tiny"
+
+
+def test_the_result_lies_over_its_source_in_the_views(ready: PanelDriver) -> None:
+    import slicer
+
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    ready.run()
+    result = slicer.util.getNode("T1 [synthetic FLAIR]")
+    assert view.GetBackgroundVolumeID() == ready.parameters.sourceVolume.GetID()
+    assert view.GetForegroundVolumeID() == result.GetID()
+
+
+def test_a_second_run_gives_a_second_volume(ready: PanelDriver) -> None:
+    import numpy as np
+    import slicer
+
+    ready.run()
+    ready.run()
+    ready.assertIdle()
+    first, second = (slicer.util.getNode(name) for name in ready.volumes()[1:])
+    values = [slicer.util.arrayFromVolume(node) for node in (first, second)]
+    assert np.abs(values[0] - values[1]).max() <= 1e-4 * np.ptp(values[0])
+
+
+def test_samples_also_give_their_standard_deviation(ready: PanelDriver) -> None:
+    ready.parameters.samples = 2
+    ready.run()
+    ready.assertIdle()
+    assert "Standard deviation: 'T1 [synthetic FLAIR uncertainty]'" in ready.status
+    assert len(ready.volumes()) == 3
+
+
+def test_the_chosen_sampler_and_seed_are_used(ready: PanelDriver) -> None:
+    import slicer
+
+    ready.ui.samplerSelector.currentIndex = 3
+    ready.ui.seedBox.value = 7
+    ready.run()
+    node = slicer.util.getNode("T1 [synthetic FLAIR]")
+    assert node.GetAttribute("MIDiffusion.sampler") == "heun"
+    assert node.GetAttribute("MIDiffusion.seed") == "7"
+
+
+def test_a_chosen_output_receives_the_result(ready: PanelDriver, addVolume: AddVolume) -> None:
+    import slicer
+
+    output = addVolume("Mine", slices=2)
+    output.SetAttribute("DICOM.instanceUIDs", "1.2.3")
+    ready.parameters.outputVolume = output
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    ready.run()
+    ready.assertIdle()
+    assert slicer.mrmlScene.GetNumberOfNodes() <= before + 1  # at most a display node
+    assert ready.volumes() == ["T1", "Mine"]
+    assert slicer.util.arrayFromVolume(output).shape == (6, 40, 36)
+    assert output.GetAttribute("MIDiffusion.synthetic") == "1"
+    assert output.GetAttribute("DICOM.instanceUIDs") is None
+    assert "'Mine'" in ready.status
+
+
+def test_a_removed_output_is_replaced_by_a_new_volume(
+    ready: PanelDriver, addVolume: AddVolume
+) -> None:
+    import slicer
+
+    output = addVolume("Mine")
+    ready.parameters.outputVolume = output
+    ready.click()
+    slicer.mrmlScene.RemoveNode(output)
+    ready.waitForEnd()
+    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+
+
+@pytest.mark.parametrize("when", ["preparing", "running"])
+def test_cancel(ready: PanelDriver, when: str) -> None:
+    ready.runForever()
+    ready.click()
+    if when == "running":
+        ready.waitForProgress()
+    ready.click()
+    ready.waitForEnd(20)
+    ready.assertIdle()
+    assert ready.status == "Cancelled. Nothing was added to the scene."
+    assert ready.volumes() == ["T1"]
+    ready.parameters.steps, ready.parameters.samples = 4, 1
+    ready.run()
+    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+
+
+def test_closing_the_scene_ends_the_translation(ready: PanelDriver, addVolume: AddVolume) -> None:
+    import slicer
+
+    ready.runForever()
+    ready.click()
+    ready.waitForProgress()
+    slicer.mrmlScene.Clear()
+    assert ready.workers() == []  # at once, not when the event loop comes to it
+    ready.session.process(0.2)
+    ready.assertIdle()
+    assert ready.status == "Cancelled, because the scene was closed."
+    assert ready.volumes() == []
+    assert ready.ui.translateButton.toolTip == "Select the volume to translate."
+    ready.parameters.sourceVolume = addVolume("Next")
+    ready.parameters.model = "tiny"
+    ready.run()
+    assert ready.volumes() == ["Next", "Next [synthetic FLAIR]"]
+
+
+def test_reloading_the_module_ends_the_translation(ready: PanelDriver) -> None:
+    import slicer
+
+    ready.runForever()
+    ready.click()
+    ready.waitForProgress()
+    old = ready.widget
+    slicer.util.reloadScriptedModule("MIDiffusionTranslate")
+    assert ready.workers() == []
+    assert ready.widget is not old
+    assert old.Observations == []
+    ready.session.process(0.2)
+    ready.assertIdle()
+    assert ready.volumes() == ["T1"]
+    assert ready.parameters.sourceVolume.GetName() == "T1"
+    ready.parameters.steps, ready.parameters.samples = 4, 1
+    ready.run()
+    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+
+
+def test_leaving_the_application_ends_the_translation(ready: PanelDriver) -> None:
+    ready.runForever()
+    ready.click()
+    ready.waitForProgress()
+    ready.module.unload()
+    assert ready.workers() == []
+    assert list(ready.handover.iterdir()) == []
+
+
+def test_another_module_may_be_shown_meanwhile(ready: PanelDriver) -> None:
+    ready.parameters.steps = 40
+    ready.click()
+    ready.waitForProgress()
+    ready.representation.exit()
+    ready.waitForEnd()
+    ready.representation.enter()
+    ready.assertIdle()
+    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+
+
+def test_a_killed_worker(ready: PanelDriver) -> None:
+    ready.runForever()
+    ready.click()
+    job = ready.waitForProgress()
+    os.kill(job._process.pid, signal.SIGKILL)
+    ready.waitForEnd(20)
+    ready.assertIdle()
+    assert "ended from outside" in ready.status
+    assert ready.volumes() == ["T1"]
+
+
+def test_corrupted_weights(ready: PanelDriver, models: Path) -> None:
+    weights = models / "tiny" / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 255
+    weights.write_bytes(data)
+    ready.run()
+    ready.assertIdle()
+    assert "SHA-256 differs" in ready.status
+    assert ready.volumes() == ["T1"]
+
+
+def test_a_constant_image(ready: PanelDriver) -> None:
+    import slicer
+
+    source = ready.parameters.sourceVolume
+    slicer.util.updateVolumeFromArray(source, 0 * slicer.util.arrayFromVolume(source) + 5)
+    ready.click()
+    ready.waitForEnd()
+    ready.assertIdle()
+    assert "constant" in ready.status or "same value" in ready.status
+
+
+def test_the_next_estimate_comes_from_the_last_run(ready: PanelDriver) -> None:
+    assert ready.ui.estimateLabel.text == "about 10 s on CPU"  # 6 slices, 2 s each by the card
+    ready.parameters.steps = 20
+    assert ready.ui.estimateLabel.text == "about 60 s on CPU"
+    ready.run()
+    assert "judging by the last run on this computer" in ready.ui.estimateLabel.text
+
+
+def test_the_preview_can_be_switched_off(ready: PanelDriver) -> None:
+    ready.runForever()
+    ready.click()
+    ready.session.wait(lambda: ready.ui.previewLabel.visible, 60)
+    ready.ui.previewCheckBox.checked = False
+    assert not ready.ui.previewLabel.visible
+    at = ready.ui.progressBar.value
+    ready.session.wait(lambda: ready.ui.progressBar.value > at, 60)
+    assert not ready.ui.previewLabel.visible
+    ready.click()
+    ready.waitForEnd(20)
+
+
+def test_the_module_tests_itself(session: Any, handover: Path) -> None:
+    """MIDiffusionTranslateTest, as Slicer's own self-test would run it, with the shipped model."""
+    import slicer
+
+    if not (ROOT / "MIDiffusionTranslate/Resources/Models/flair/weights.safetensors").is_file():
+        pytest.skip("the flair model is not in this tree")
+    session.load(ROOT / "MIDiffusionTranslate" / "MIDiffusionTranslate.py")
+    slicer.selfTests["MIDiffusionTranslate"]()
+    assert session.dialogs == []
+    assert list(handover.iterdir()) == []
