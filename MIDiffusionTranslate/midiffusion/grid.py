@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ _DISPLAY = {
     "sagittal": ((-1, 0, 0), (0, 0, -1), (0, -1, 0)),
     "coronal": ((0, -1, 0), (0, 0, -1), (-1, 0, 0)),
 }
+_ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 # A network that halves its images a few times has nothing left of smaller ones.
 _MIN_PIXELS = 64
 # Beyond this the spacing is in the wrong unit (2 m of anatomy at 1 mm).
@@ -114,8 +114,8 @@ class SliceGrid:
         axes = (volume.ijkToRAS[:3, :3] / volume.spacing_mm).T[::-1]
         step_mm = volume.spacing_mm[::-1]
         along = axes @ np.array(_DISPLAY[orientation], dtype=np.float64).T  # [source axis, display]
-        order = max(
-            itertools.permutations(range(3)),
+        order: tuple[int, int, int] = max(
+            _ORDERS,
             # The slice axis is chosen first; only then do rows and columns share the other two.
             key=lambda p: (abs(along[p[0], 0]), abs(along[p[1], 1]) + abs(along[p[2], 2])),
         )

@@ -160,8 +160,7 @@ _TARGET_MAPS: dict[str, type[PercentileIntensity] | type[HounsfieldIntensity]] =
 
 def intensity_map(described: dict[str, object]) -> PercentileIntensity | HounsfieldIntensity:
     """The map that `to_dict` described; raises InvalidCard for any other dictionary."""
-    arguments = dict(described)
-    kind = arguments.pop("kind", None)
+    kind = described.get("kind")
     make = _TARGET_MAPS.get(str(kind))
     if make is None:
         raise InvalidCard(
@@ -169,10 +168,14 @@ def intensity_map(described: dict[str, object]) -> PercentileIntensity | Hounsfi
             f"{', '.join(_TARGET_MAPS)}; get a newer version of MIDiffusion or another model."
         )
     known = {f.name for f in fields(make)}
-    for name, value in arguments.items():
+    arguments: dict[str, float] = {}
+    for name, value in described.items():
+        if name == "kind":
+            continue
         if name not in known or isinstance(value, bool) or not isinstance(value, (int, float)):
             raise InvalidCard(
                 f"The model card's intensity map has {name} = {value!r}, where a number for one of "
                 f"{', '.join(sorted(known))} is needed: the card is damaged, get the model again."
             )
+        arguments[name] = value
     return make(**arguments)

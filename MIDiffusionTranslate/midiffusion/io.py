@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from .errors import DiskFull, InvalidVolume, UnreadableFile, UnwritableTarget
 from .volume import Volume

@@ -139,7 +139,7 @@ class TranslationModel:
         on_step: OnStep | None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid."""
-        self.denoiser.to(device=device, memory_format=torch.channels_last)
+        self.denoiser.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         units, _ = SourceIntensity().forward(volume.data, volume.modality)
         # Cubic resampling swings below air beside bright skin; nothing is darker than air.
         source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(device)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from midiffusion.errors import DiskFull, InvalidVolume, UnreadableFile, UnwritableTarget
 from midiffusion.io import ENDINGS, check_target, read_volume, write_volume
 from midiffusion.volume import Volume
