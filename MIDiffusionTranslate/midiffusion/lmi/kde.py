@@ -16,40 +16,14 @@ Two things make it fast and one makes it exact in float32:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from midiffusion.lmi.patches import SHIFTS, replicate, tiles
+from midiffusion.lmi.patches import SHIFTS, Neighbourhood, replicate, tiles
 
 TILE_PIXELS = 1 << 16
 Displacement = tuple[int, int]
 Gaps = dict[Displacement, Tensor]
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    """A square of `size` x `size` samples, `dilation` pixels apart."""
-
-    size: int
-    dilation: int
-
-    @property
-    def radius(self) -> int:
-        """Samples from the centre to the edge."""
-        return self.size // 2
-
-    @property
-    def margin(self) -> int:
-        """Pixels from the centre to the edge."""
-        return self.radius * self.dilation
-
-    @property
-    def displacements(self) -> list[Displacement]:
-        """Displacements between two samples, one of each pair of opposites, without zero."""
-        reach = range(-2 * self.radius, 2 * self.radius + 1)
-        return [(dy, dx) for dy in reach for dx in reach if dy > 0 or (dy == 0 and dx > 0)]
 
 
 def maps(
@@ -120,11 +94,17 @@ def entropies(u: Tensor, hood: Neighbourhood, bandwidth: float) -> Tensor:
     return torch.cat(parts).view_as(u)
 
 
+def _displacements(hood: Neighbourhood) -> list[Displacement]:
+    """Displacements between two samples, one of each pair of opposites, without zero."""
+    reach = range(-2 * hood.radius, 2 * hood.radius + 1)
+    return [(dy, dx) for dy in reach for dx in reach if dy > 0 or (dy == 0 and dx > 0)]
+
+
 def _gaps(padded: Tensor, hood: Neighbourhood, inverse: Tensor) -> Gaps:
     """1 - g between every pixel and the one displaced from it, where both lie in `padded`."""
     height, width = padded.shape[1:]
     gaps = {}
-    for dy, dx in hood.displacements:
+    for dy, dx in _displacements(hood):
         y, x = dy * hood.dilation, dx * hood.dilation
         left, right = max(0, -x), min(width, width - x)
         here = padded[:, : height - y, left:right]
@@ -147,12 +127,15 @@ def _entropy(gaps: Gaps, hood: Neighbourhood, size: tuple[int, int]) -> Tensor:
             first, last = max(-radius, -radius - dx), min(radius, radius - dx)
             top, left = (py + radius) * step, (first + radius) * step
             extent = (height, width + (last - first) * step)
-            columns[dx] = first, _sum(
-                [
-                    _displaced(gaps, dy, dx, step, (top, left), extent)
-                    for dy in range(-radius - py, radius - py + 1)
-                    if (dy, dx) != (0, 0)
-                ]
+            columns[dx] = (
+                first,
+                _sum(
+                    [
+                        _displaced(gaps, dy, dx, step, (top, left), extent)
+                        for dy in range(-radius - py, radius - py + 1)
+                        if (dy, dx) != (0, 0)
+                    ]
+                ),
             )
         for px in offsets:
             total = _sum(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from midiffusion.errors import InvalidParameter
-from midiffusion.lmi import kde
+from midiffusion.lmi import kde, reference, shannon
+from midiffusion.lmi.patches import Neighbourhood
 
 Estimator = Literal["kde", "shannon", "reference"]
 Search = Literal["none", "shift"]
@@ -43,12 +44,16 @@ class LocalMutualInformation(nn.Module):
     as many kernels as samples it is far from an unbiased estimate of mutual information.
 
     Args:
-        estimator: "kde", closed form without bins.
+        estimator: "kde", closed form without bins; "shannon", fixed bins as in the paper;
+            "reference", parity with the published code (3 x 3, no other scale, no gradient).
         size: side of the neighbourhood in samples, odd, at least 3.
         dilations: distances between neighbouring samples, pixels.
         bandwidths: standard deviations of the density kernel, model units.
-        search: "none", or "shift": k runs over the nine shifts of v by at most one pixel.
-        normalised: 2 I / (H(u) + H(v)), in [0, 1], 0 for a flat patch; otherwise I.
+            One entry for "reference", which has 8 grey levels of 255 whatever it says.
+        search: "none", or "shift": k runs over the nine shifts of v by at most one pixel
+            (for "reference": over the nine windows of its mosaic).
+        normalised: 2 I / (H(u) + H(v)), in [0, 1], 0 for a flat patch; otherwise I, in nats
+            ("reference": bits).
 
     Raises:
         InvalidParameter: an argument out of its range.
@@ -65,8 +70,10 @@ class LocalMutualInformation(nn.Module):
         normalised: bool = True,
     ) -> None:
         super().__init__()
-        if estimator not in ("kde",):
-            raise InvalidParameter(f"the LMI estimator must be kde, not {estimator!r}")
+        if estimator not in ("kde", "shannon", "reference"):
+            raise InvalidParameter(
+                f"the LMI estimator must be kde, shannon or reference, not {estimator!r}"
+            )
         if search not in ("none", "shift"):
             raise InvalidParameter(f"the LMI search must be none or shift, not {search!r}")
         if size < 3 or size % 2 == 0:
@@ -75,6 +82,11 @@ class LocalMutualInformation(nn.Module):
             raise InvalidParameter(f"LMI dilations must be whole numbers >= 1, not {dilations}")
         if not bandwidths or any(not h > 0 for h in bandwidths):
             raise InvalidParameter(f"LMI bandwidths must be above 0, not {bandwidths}")
+        if estimator == "reference" and (size, *dilations, len(bandwidths)) != (3, 1, 1):
+            raise InvalidParameter(
+                "the reference LMI is defined for 3 x 3 samples at dilation 1 and its own "
+                f"bandwidth alone, not size {size}, dilations {dilations}, bandwidths {bandwidths}"
+            )
         self.estimator = estimator
         self.size = size
         self.dilations = tuple(int(d) for d in dilations)
@@ -87,9 +99,7 @@ class LocalMutualInformation(nn.Module):
         """Number of maps: one per dilation and bandwidth."""
         return len(self.dilations) * len(self.bandwidths)
 
-    def forward(
-        self, u: Tensor | Responses, v: Tensor, sigma_v: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, u: Tensor | Responses, v: Tensor, sigma_v: Tensor | None = None) -> Tensor:
         """The maps of `u` and `v`.
 
         Args:
@@ -97,13 +107,13 @@ class LocalMutualInformation(nn.Module):
             v: second image, of the same shape; the one that is searched.
             sigma_v: [B], standard deviation of Gaussian noise known to be in v, model units. The
                 kernel of v is widened to sqrt(h^2 + sigma_v^2), so that noise is not taken for
-                structure.
+                structure. "reference" has no such thing.
 
         Returns:
             [B, channels, H, W], dilation by dilation, each with all bandwidths.
 
         Raises:
-            InvalidParameter: shapes that don't fit together.
+            InvalidParameter: shapes that don't fit together; sigma_v with "reference".
         """
         known = u if isinstance(u, Responses) else None
         image = u.image if isinstance(u, Responses) else u
@@ -116,27 +126,35 @@ class LocalMutualInformation(nn.Module):
             sigma_v = torch.as_tensor(sigma_v, dtype=v.dtype, device=v.device).expand(len(v))
         first = image[:, 0]
         second = first if image is v else v[:, 0]
-        return torch.stack(
-            [
-                kde.maps(
-                    first,
-                    second,
-                    kde.Neighbourhood(self.size, dilation),
-                    bandwidth,
-                    sigma_v,
-                    self.search == "shift",
-                    self.normalised,
-                    None if known is None else known.entropy[:, channel],
-                )
-                for channel, (dilation, bandwidth) in enumerate(self._scales())
-            ],
-            dim=1,
-        )
+        shift = self.search == "shift"
+        if self.estimator == "reference":
+            if sigma_v is not None:
+                raise InvalidParameter("the reference LMI can't be told the noise in its image")
+            with torch.no_grad():
+                return reference.maps(first, second, shift, self.normalised)[:, None]
+        module = kde if self.estimator == "kde" else shannon
+        scales = [
+            module.maps(
+                first,
+                second,
+                Neighbourhood(self.size, dilation),
+                bandwidth,
+                sigma_v,
+                shift,
+                self.normalised,
+                None if known is None else known.entropy[:, channel],
+            )
+            for channel, (dilation, bandwidth) in enumerate(self._scales())
+        ]
+        return torch.stack(scales, dim=1)
 
     def responses(self, u: Tensor) -> Responses:
         """What depends on `u` alone, to be given in its place again and again."""
+        if self.estimator == "reference":  # its table makes it cheap already
+            return Responses(u, u.new_zeros(u.shape))
+        module = kde if self.estimator == "kde" else shannon
         scales = [
-            kde.entropies(u[:, 0], kde.Neighbourhood(self.size, d), h) for d, h in self._scales()
+            module.entropies(u[:, 0], Neighbourhood(self.size, d), h) for d, h in self._scales()
         ]
         return Responses(u, torch.stack(scales, dim=1))
 

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
 SHIFTS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 """The search set of search="shift", in pixels (row, column)."""
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """A square of `size` x `size` samples, `dilation` pixels apart."""
+
+    size: int
+    dilation: int
+
+    @property
+    def radius(self) -> int:
+        """Samples from the centre to the edge."""
+        return self.size // 2
+
+    @property
+    def margin(self) -> int:
+        """Pixels from the centre to the edge."""
+        return self.radius * self.dilation
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """Row and column of every sample, counted from the first."""
+        steps = range(0, self.size * self.dilation, self.dilation)
+        return [(y, x) for y in steps for x in steps]
 
 
 def replicate(image: Tensor, margin: int) -> Tensor:
