@@ -7,8 +7,6 @@ keeps every figure of every subject.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,18 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midiffusion import __version__
-from midiffusion.errors import InvalidParameter, UnwritableTarget
+from midiffusion.errors import InvalidParameter
 
 from .baselines import Budget, HistogramMatching, Identity, Method
 from .baselines.diffusion import MIDiffusion, Sampling
-from .bootstrap import Interval
 from .datasets import DATASETS, Dataset, Subject, dataset
 from .predictions import read_predictions, write_predictions
+from .report import estimate_text, markdown_table, say, write_json
 from .scorer import FIGURES, SubjectFigures, gap_closed, score_subject, summary
 
 METHODS = ("identity", "histogram", "midiffusion")
 _LOWER, _UPPER = "histogram", "paired"
-_SHOWN = tuple(f for f in FIGURES if f.key not in ("mse_8bit",))
 
 
 @dataclass
@@ -66,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
             )
             print(markdown({cell.method: cell.figures[size] for cell in cells}))
     if options.json is not None:
-        _write_json(options.json, report)
+        write_json(options.json, report)
     return 0
 
 
@@ -74,10 +71,10 @@ def markdown(figures: Mapping[str, Mapping[str, SubjectFigures]]) -> str:
     """One table: a row per method (figures by subject), a column per figure that some method has,
     and the share of the gap closed where the rows `histogram` and `paired` exist."""
     summaries = {method: summary(values) for method, values in figures.items()}
-    shown = [f for f in _SHOWN if any(f.key in values for values in summaries.values())]
+    shown = [f for f in FIGURES if any(f.key in values for values in summaries.values())]
     header = ["Method", *(f.heading for f in shown)]
     rows = [
-        [method, *(_text(values.get(f.key), f.decimals) for f in shown)]
+        [method, *(estimate_text(values.get(f.key), f.decimals) for f in shown)]
         for method, values in summaries.items()
     ]
     if _LOWER in figures and _UPPER in figures:
@@ -85,9 +82,8 @@ def markdown(figures: Mapping[str, Mapping[str, SubjectFigures]]) -> str:
             header.append(heading)
             for row in rows:
                 gap = gap_closed(figures[row[0]], figures[_LOWER], figures[_UPPER], key)
-                row.append(_text(gap, 2))
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+                row.append(estimate_text(gap, 2))
+    return markdown_table(header, rows)
 
 
 def _cells(
@@ -101,7 +97,7 @@ def _cells(
         for number, subject in enumerate(subjects, start=1):
             outputs[subject.id] = method.translate(subject.source)
             elapsed = time.monotonic() - started
-            _say(
+            say(
                 f"{direction} {name}: {number} of {len(subjects)} subjects, {elapsed:.0f} s",
                 last=number == len(subjects),
             )
@@ -165,13 +161,6 @@ def _sampling(options: argparse.Namespace) -> Sampling:
     return Sampling(options.steps, options.samples, options.seed, options.sampler, options.device)
 
 
-def _text(estimate: Interval | None, decimals: int) -> str:
-    if estimate is None or np.isnan(estimate.value):
-        return ""
-    value, low, high = (f"{x:.{decimals}f}" for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value} ({low} to {high})"
-
-
 def _size_text(size: str) -> str:
     return "native grid" if size == "native" else f"{size} x {size} pixels"
 
@@ -190,32 +179,6 @@ def _as_json(cells: Sequence[Cell]) -> dict[str, object]:
         }
         for cell in cells
     }
-
-
-def _without_gaps(value: object) -> object:
-    """JSON knows neither NaN nor infinity: null takes their place."""
-    if isinstance(value, Mapping):
-        return {key: _without_gaps(item) for key, item in value.items()}
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-def _write_json(path: Path, report: Mapping[str, object]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(_without_gaps(report), indent=1, allow_nan=False) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise UnwritableTarget(f"{path} can't be written: {error}") from error
-
-
-def _say(text: str, *, last: bool) -> None:
-    """Progress: one line rewritten on a terminal, elsewhere one line per method."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="\n" if last else "", file=sys.stderr, flush=True)
-    elif last:
-        print(text, file=sys.stderr, flush=True)
 
 
 def _prediction(text: str) -> tuple[str, Path]:

@@ -1,0 +1,198 @@
+"""`midiffusion benchmark steering`: does LMI steer the diffusion, or would any maps do?
+
+The same validation slices are sampled with the same noise under four conditions:
+
+- *right*: LMI of the subject's own source;
+- *swapped*: LMI of the next subject's source, at the same relative height of the head, which is the
+  hardest wrong condition that there is;
+- *blank*: LMI of an empty source, which is zero everywhere;
+- *unconditional*: the same zero maps (the model's condition dropout) under noise of its own: a draw
+  from the prior, which marks the zero of the gain.
+
+The gain is the SSIM inside the head of *right* over *unconditional*; the share of it that a wrong
+condition loses tells how much of the picture the maps decide.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midiffusion import __version__
+from midiffusion.errors import InvalidParameter
+from midiffusion.volume import Volume
+
+from .bootstrap import Interval, interval, statistic_interval
+from .datasets import Subject, dataset
+from .datasets.subject import as_acquired
+from .report import estimate_text, markdown_table, say, write_json
+from .scorer import score_subject
+
+if TYPE_CHECKING:
+    from midiffusion.model import TranslationModel
+
+# source [S, H, W] in [0, 1.25] as `SourceIntensity` makes it, its volume's geometry, seed -> sample
+Draw = Callable[[Volume, int], NDArray[np.float32]]
+
+CONDITIONS = ("right", "swapped", "blank", "unconditional")
+REQUIRED_LOSS = 0.5
+# Between the skull base and the vertex, as shares of a stack from inferior to superior.
+_LOWEST, _HIGHEST = 0.25, 0.75
+
+
+def steering_figures(
+    draw: Draw, subjects: Sequence[Subject], seed: int = 0
+) -> dict[str, list[float]]:
+    """SSIM inside the head, a value per subject, for each of `CONDITIONS`.
+
+    subjects: their sources have been through `model_sources`, so that they can change places; at
+    least two, all of the same shape.
+    """
+    if len(subjects) < 2:
+        raise InvalidParameter("Swapping conditions needs at least two subjects.")
+    figures: dict[str, list[float]] = {name: [] for name in CONDITIONS}
+    others = [*subjects[1:], subjects[0]]
+    for number, (subject, other) in enumerate(zip(subjects, others, strict=True), start=1):
+        empty = replace(subject.source, data=np.zeros_like(subject.source.data))
+        sources = {
+            "right": (subject.source, seed),
+            "swapped": (other.source, seed),
+            "blank": (empty, seed),
+            "unconditional": (empty, seed + 1),
+        }
+        for name, (source, own_seed) in sources.items():
+            sample = draw(source, own_seed)
+            figures[name].append(score_subject(sample, subject, None, "")["ssim"])
+        say(f"{number} of {len(subjects)} subjects", last=number == len(subjects))
+    return figures
+
+
+def share_lost(figures: Mapping[str, Sequence[float]], condition: str) -> Interval:
+    """Share of the gain that a condition loses, (right - condition) / (right - unconditional), of
+    means over subjects, with its interval by subject. NaN where there is no gain."""
+    columns = [np.array(figures[name]) for name in ("right", condition, "unconditional")]
+
+    def share(rows: NDArray[np.intp]) -> float:
+        right, wrong, prior = (float(column[rows].mean()) for column in columns)
+        return (right - wrong) / (right - prior) if right > prior else float("nan")
+
+    return statistic_interval(share, len(columns[0]))
+
+
+def model_sources(subjects: Sequence[Subject], slices: int) -> list[Subject]:
+    """The subjects cut down to so many slices at the same relative heights, their sources on the
+    scale that the model sees. Fewer where a subject has fewer."""
+    from midiffusion.intensity import SourceIntensity
+
+    cut = []
+    for subject in subjects:
+        acquired = as_acquired(subject.source)
+        units, _ = SourceIntensity().forward(acquired.data, acquired.modality)
+        count = min(slices, len(units))
+        heights = np.linspace(_LOWEST, _HIGHEST, count) if count > 1 else np.array([0.5])
+        rows = np.round(heights * (len(units) - 1)).astype(int)
+        cut.append(
+            replace(
+                subject,
+                source=Volume(units[rows], subject.source.ijkToRAS),
+                target=subject.target[rows],
+                head=subject.head[rows],
+                tumour=None,
+            )
+        )
+    return cut
+
+
+def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
+    """One sample of a bundle by the sampling of the product, without its intensity map of sources
+    (a swapped or empty source must not be rescaled again)."""
+    import torch
+
+    from midiffusion.conditioning import LMISettings
+    from midiffusion.device import choose_device
+    from midiffusion.grid import SliceGrid
+    from midiffusion.noise import VESDE
+    from midiffusion.samplers import SAMPLERS
+    from midiffusion.sampling import Plan, draw_samples, reproducible
+
+    card = model.card
+    place = choose_device(device)
+    lmi = LMISettings(**card.lmi)
+    chosen = SAMPLERS[card.default_sampler]
+    own_steps = chosen.steps(card.default_steps if steps is None else steps)
+    multiple = model.denoiser.network.config.multiple
+    model.denoiser.to(place)
+
+    def draw(source: Volume, seed: int) -> NDArray[np.float32]:
+        grid = SliceGrid.of(source, card.pixel_mm, card.orientation, multiple)
+        slices = torch.from_numpy(grid.to_slices(source.data)).clamp_(min=0)[:, None].to(place)
+        plan = Plan(chosen, own_steps, VESDE(card.sigma_min, card.sigma_max), seed, samples=1)
+        with reproducible():
+            (sample,) = draw_samples(model.denoiser, lmi, slices, plan)
+            return grid.to_volume(sample[:, 0].cpu().numpy())
+
+    return draw
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
+    options = _parser().parse_args(argv)
+    from midiffusion.model import load_model
+
+    data = dataset(options.dataset)
+    subjects = data.load(options.root, options.direction, "val")[: options.subjects]
+    model = load_model(options.model, options.model_folder)
+    draw = sampler_of(model, options.steps, options.device)
+    figures = steering_figures(draw, model_sources(subjects, options.slices), options.seed)
+    summaries = {name: interval(values) for name, values in figures.items()}
+    lost = {name: share_lost(figures, name) for name in ("swapped", "blank")}
+    rows = [
+        [name, estimate_text(summaries[name], 3), estimate_text(lost.get(name), 2)]
+        for name in CONDITIONS
+    ]
+    print(markdown_table(["LMI maps", "SSIM head", "Share of the gain lost"], rows))
+    steers = all(share.value >= REQUIRED_LOSS for share in lost.values())
+    print(f"\nLMI steers {model.card.id}: {'yes' if steers else 'no'} ({len(subjects)} subjects)")
+    if options.json is not None:
+        write_json(
+            options.json,
+            {
+                "version": __version__,
+                "model": model.card.id,
+                "weightsSHA256": model.card.weights_sha256,
+                "dataset": data.name,
+                "direction": options.direction,
+                "steps": options.steps or model.card.default_steps,
+                "seed": options.seed,
+                "ssim_head": {name: asdict(value) for name, value in summaries.items()},
+                "share_lost": {name: asdict(value) for name, value in lost.items()},
+                "subjects": figures,
+                "steers": steers,
+            },
+        )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="midiffusion benchmark steering", description="Does LMI steer the diffusion?"
+    )
+    add = parser.add_argument
+    add("--model", default="flair", metavar="ID", help="bundle, by id or folder (default: flair)")
+    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
+    add("--dataset", default="tcga-lgg", choices=("tcga-lgg", "synthrad2023-brain"))
+    add("--root", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
+    add("--direction", default="t1:flair", metavar="SOURCE:TARGET")
+    add("--subjects", type=int, metavar="N", help="only the first N subjects")
+    add("--slices", type=int, default=4, metavar="N", help="slices per subject (default 4)")
+    add("--steps", type=int, metavar="N", help="network evaluations (default: the card's)")
+    add("--seed", type=int, default=0, metavar="S")
+    add("--device", default="auto", help="auto, cuda[:i], mps or cpu")
+    add("--json", type=Path, metavar="OUT", help="every figure of every subject")
+    return parser

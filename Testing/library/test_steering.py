@@ -1,0 +1,127 @@
+"""The steering benchmark: a model that obeys its maps, one that ignores them, and a real draw."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from midiffusion.conditioning import LMICondition, LMISettings
+from midiffusion.denoiser import Denoiser
+from midiffusion.errors import InvalidParameter
+from midiffusion.evaluation.datasets import Subject
+from midiffusion.evaluation.steering import (
+    model_sources,
+    sampler_of,
+    share_lost,
+    steering_figures,
+)
+from midiffusion.network import UNet, UNetConfig
+from midiffusion.volume import Volume
+
+SIDE = 48
+
+
+def _subjects(count=5, slices=3):
+    """Blocky heads; the target is the source with its intensities turned over."""
+    subjects = []
+    for number in range(count):
+        random = np.random.default_rng(number)
+        head = np.zeros((slices, SIDE, SIDE), dtype=bool)
+        head[:, 8:-8, 8:-8] = True
+        blocks = random.random((slices, SIDE // 4, SIDE // 4)).repeat(4, 1).repeat(4, 2)
+        source = np.where(head, 0.2 + 0.6 * blocks, 0).astype(np.float32)
+        target = np.where(head, 1 - source, 0).astype(np.float32)
+        volume = Volume(source, np.diag([-2.0, -2, 5, 1]))
+        subjects.append(Subject(str(number), volume, target, head))
+    return subjects
+
+
+def _obedient(source, seed):
+    """Inverts what it is given, and paints noise where it is given nothing."""
+    if source.data.any():
+        return np.where(source.data > 0, 1 - source.data, 0).astype(np.float32)
+    return np.random.default_rng(seed).random(source.data.shape).astype(np.float32)
+
+
+def _blind(source, seed):
+    return np.random.default_rng(seed).random(source.data.shape).astype(np.float32)
+
+
+def test_an_obedient_model_loses_its_gain_to_wrong_maps():
+    figures = steering_figures(_obedient, _subjects())
+    assert np.mean(figures["right"]) == pytest.approx(1)
+    # The heads have their outline in common, which a swapped subject keeps.
+    assert share_lost(figures, "swapped").low > 0.5
+    assert share_lost(figures, "swapped").high < 1
+    assert share_lost(figures, "blank").value == pytest.approx(1, abs=0.05)
+
+
+def test_a_model_that_ignores_its_maps_is_found_out():
+    figures = steering_figures(_blind, _subjects())
+    assert figures["right"] == figures["swapped"] == figures["blank"]
+    # Whatever chance makes of the gain, none of it is lost.
+    assert not share_lost(figures, "swapped").value > 0
+
+
+def test_the_share_lost_is_of_the_gain():
+    figures = {"right": [0.8, 0.6], "swapped": [0.5, 0.5], "unconditional": [0.2, 0.4]}
+    assert share_lost(figures, "swapped").value == pytest.approx(0.2 / 0.4)
+    none = {"right": [0.2], "swapped": [0.2], "unconditional": [0.3]}
+    assert math.isnan(share_lost(none, "swapped").value)
+
+
+def test_one_subject_can_not_be_swapped():
+    with pytest.raises(InvalidParameter, match="two subjects"):
+        steering_figures(_obedient, _subjects(1))
+
+
+def test_subjects_are_cut_at_the_same_relative_heights():
+    short, long = _subjects(1, slices=9)[0], _subjects(1, slices=17)[0]
+    cut = model_sources([short, long], slices=3)
+    assert [len(s.target) for s in cut] == [3, 3]
+    np.testing.assert_array_equal(cut[0].target, short.target[[2, 4, 6]])
+    np.testing.assert_array_equal(cut[1].target, long.target[[4, 8, 12]])
+    assert [len(s.target) for s in model_sources(_subjects(2, slices=1), slices=4)] == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A bundle with random weights whose output depends on its maps."""
+    torch.manual_seed(0)
+    lmi = {"dilations": [1], "bandwidths": [0.12], "cross_dilations": [1]}
+    settings = LMISettings(**lmi)
+    network = UNet(UNetConfig(cond_channels=settings.channels, channels=(8, 8)))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    card = SimpleNamespace(
+        lmi=lmi,
+        default_sampler="heun",
+        default_steps=3,
+        pixel_mm=2.0,
+        orientation="axial",
+        sigma_min=0.02,
+        sigma_max=10.0,
+    )
+    return SimpleNamespace(card=card, denoiser=Denoiser(network, 0.4).eval())
+
+
+def test_an_empty_source_is_the_unconditional_model(tiny):
+    settings = LMISettings(**tiny.card.lmi)
+    empty = LMICondition(torch.zeros(2, 1, 32, 32), settings)
+    x = torch.randn(2, 1, 32, 32)
+    for sigma in (0.02, 0.5, 5.0):
+        torch.testing.assert_close(empty.channels(x, sigma), torch.zeros(2, 2, 32, 32))
+        torch.testing.assert_close(empty.channels(x, sigma), empty.blank().channels(x, sigma))
+
+
+def test_the_real_draw_follows_condition_and_seed(tiny):
+    draw = sampler_of(tiny, None, "cpu")
+    first, second = (s.source for s in model_sources(_subjects(2), slices=2))
+    sample = draw(first, 0)
+    assert sample.shape == first.data.shape and sample.dtype == np.float32
+    np.testing.assert_array_equal(sample, draw(first, 0))
+    assert np.abs(sample - draw(first, 1)).max() > 1e-3
+    assert np.abs(sample - draw(second, 0)).max() > 1e-3
