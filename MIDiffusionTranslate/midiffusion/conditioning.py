@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .lmi import LocalMutualInformation
+from .lmi.layer import Estimator
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class LMISettings:
         cross_sigma_max: cross maps are zero above this noise level, model units.
     """
 
-    estimator: str = "kde"
+    estimator: Estimator = "kde"
     size: int = 3
     dilations: tuple[int, ...] = (1, 2, 4)
     bandwidths: tuple[float, ...] = (0.04, 0.12)
@@ -74,7 +75,7 @@ class LMISettings:
             self.estimator,
             size=self.size,
             dilations=dilations,
-            bandwidths=bandwidths,  # type: ignore[arg-type]
+            bandwidths=bandwidths,
         )
 
 
@@ -118,15 +119,13 @@ class LMICondition:
 
     @torch.no_grad()
     def _cross(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        cross = x.new_zeros(x.shape[0], self.settings.cross_channels, *x.shape[2:])
-        levels = torch.as_tensor(sigma, dtype=x.dtype).expand(x.shape[0])
-        informative = levels <= self.settings.cross_sigma_max
-        if informative.any():
-            chosen = informative.to(x.device)
-            cross[chosen] = self.settings.cross_lmi()(
-                self.source[chosen], x[chosen], levels[informative].to(x.device)
-            ).to(x.dtype)
-        return cross
+        highest = self.settings.cross_sigma_max
+        if not isinstance(sigma, Tensor) and sigma > highest:
+            return x.new_zeros(x.shape[0], self.settings.cross_channels, *x.shape[2:])
+        levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        # Not computed for some images only: choosing them would make a GPU wait for the host.
+        maps = self.settings.cross_lmi()(self.source, x, levels)
+        return maps * (levels <= highest).to(maps)[:, None, None, None]
 
     def blank(self) -> LMICondition:
         """The same slices with every map zero: the unconditional model."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .network import UNet
+
 
 class Denoiser(nn.Module):
     """D(x, sigma, cond) = c_skip x + c_out F(c_in x, c_noise, cond).
@@ -19,7 +21,7 @@ class Denoiser(nn.Module):
         sigma_data: root mean square of the training images in model units.
     """
 
-    def __init__(self, network: nn.Module, sigma_data: float) -> None:
+    def __init__(self, network: UNet, sigma_data: float) -> None:
         super().__init__()
         self.network = network
         self.sigma_data = sigma_data

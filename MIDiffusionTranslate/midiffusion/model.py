@@ -199,7 +199,8 @@ def save_bundle(folder: str | Path, card: ModelCard, denoiser: Denoiser) -> Mode
     )
     state = denoiser.state_dict()
     try:
-        save_file({key: value.cpu().contiguous() for key, value in state.items()}, weights_part)
+        # Half precision halves the bundle; the network still computes in float32.
+        save_file({key: value.half().cpu().contiguous() for key, value in state.items()}, weights_part)
         weights = weights_part.read_bytes()
         card = replace(
             card,

@@ -71,8 +71,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         # Each block starts as the identity, which keeps deep stacks trainable from step one.
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _zero(self.conv2)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -112,8 +111,9 @@ class UNet(nn.Module):
             self.up.append(level)
         self.norm = PixelNorm(current)
         self.outlet = nn.Conv2d(current, config.patch**2, 3, padding=1)
-        nn.init.zeros_(self.outlet.weight)
-        nn.init.zeros_(self.outlet.bias)
+        _zero(self.outlet)
+        # Convolutions of few channels are several times faster on a CPU in this layout.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Tensor) -> Tensor:
         """Map an image, its noise label and its conditioning maps to an image.
@@ -143,6 +143,11 @@ class UNet(nn.Module):
             for block in level:  # type: ignore[attr-defined]
                 h = block(torch.cat((h, skips.pop()), dim=1), emb)
         return F.pixel_shuffle(self.outlet(F.silu(self.norm(h))), self.config.patch)
+
+
+def _zero(layer: nn.Conv2d) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def _fourier(values: Tensor, width: int) -> Tensor:

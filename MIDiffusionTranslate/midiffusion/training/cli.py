@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..device import choose_device
 from ..errors import InvalidData, InvalidParameter
 from .bundle import export_bundle
 from .configuration import TrainingConfig
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     layout = plain_layout(data)
     if layout:
         config = dataclasses.replace(config, sources=(SliceSource(layout),))
-    device = _device(args.device)
+    device = str(choose_device(args.device))
     state = train(
         config,
         data,
@@ -38,16 +39,14 @@ def main(argv: Sequence[str]) -> int:
         resume=args.resume,
         on_checkpoint=lambda s: export_bundle(out, args.target, config, s, device),
     )
-    print(
-        f"{out}: model '{args.target}' after {state.step} steps in {state.seconds / 60:.1f} minutes."
-    )
+    print(f"{out}: model '{args.target}', {state.step} steps in {state.seconds / 60:.1f} minutes.")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="midiffusion train",
-        description="Train a target model from images of its modality alone.",
+        description="Train a target model on images of its modality.",
     )
     parser.add_argument("--target", required=True, help="id of the model, e.g. flair")
     parser.add_argument(
@@ -61,13 +60,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
     return parser
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

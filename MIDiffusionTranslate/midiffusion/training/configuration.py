@@ -78,7 +78,7 @@ class TrainingConfig:
         missing = sorted({"card", "sources", "intensity"} - set(values))
         if unknown or missing:
             raise InvalidParameter(
-                f"The training configuration {path} has unknown fields {unknown} and lacks {missing}."
+                f"The training configuration {path} lacks {missing} and has unknown {unknown}."
             )
         try:
             values["sources"] = tuple(SliceSource(**source) for source in values["sources"])

@@ -159,7 +159,7 @@ def load_slices(
         pixel = SYNTHRAD_PIXEL_MM
     if not tiles:
         raise InvalidData(
-            f"No {part} subjects of '{source.collection}' in {folder}; expected its WebP sprites there."
+            f"No {part} subjects of '{source.collection}' in {folder}: expected WebP sprites."
         )
     images, subjects = [], []
     for subject, stack in tiles:
@@ -203,7 +203,8 @@ def _slices(folder: Path, pixel_mm: float, intensity: dict) -> dict[str, np.ndar
     """Pictures of a folder by subject, the brightest 0.5 % of each subject's head at 1."""
     from ..intensity import intensity_map
 
-    mapping, pictures = intensity_map(intensity), {}
+    mapping = intensity_map(intensity)
+    pictures: dict[str, list[np.ndarray]] = {}
     for path in sorted(p for p in folder.iterdir() if p.name.lower().endswith(_SLICE_ENDINGS)):
         subject = re.split(r"[_-][^_-]*$", path.stem)[0]
         pictures.setdefault(subject, []).append(_read_picture(path, "F"))
@@ -243,7 +244,7 @@ def _resize(stack: np.ndarray, factor: float, size: int) -> np.ndarray:
     import torch
     import torch.nn.functional as F
 
-    images = torch.from_numpy(np.ascontiguousarray(stack))[:, None]
+    images = torch.from_numpy(np.array(stack, dtype=np.float32))[:, None]
     if abs(factor - 1.0) > 1e-3:
         shape = [max(1, round(n * factor)) for n in images.shape[2:]]
         images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0.0, 1.25)

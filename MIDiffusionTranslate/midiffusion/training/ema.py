@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+
+from ..denoiser import Denoiser
 
 
 def exponent_from_width(width: float) -> float:
@@ -30,13 +31,13 @@ def exponent_from_width(width: float) -> float:
 class PowerAverage:
     """Keeps `average`, a copy of `model` with averaged weights."""
 
-    def __init__(self, model: nn.Module, width: float) -> None:
+    def __init__(self, model: Denoiser, width: float) -> None:
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.gamma = exponent_from_width(width)
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, model: Denoiser, step: int) -> None:
         """Blend in the weights after optimiser step `step` (1-based)."""
         beta = (1.0 - 1.0 / step) ** (self.gamma + 1.0)
-        ours, theirs = list(self.average.parameters()), list(model.parameters())
-        torch._foreach_lerp_(ours, theirs, 1.0 - beta)
+        for ours, theirs in zip(self.average.parameters(), model.parameters(), strict=True):
+            ours.lerp_(theirs, 1.0 - beta)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def build_denoiser(config: TrainingConfig, sigma_data: float) -> Denoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = UNet(UNetConfig(cond_channels=settings.channels, **config.network))
-    return Denoiser(network.to(memory_format=torch.channels_last), sigma_data)
+    return Denoiser(network, sigma_data)
 
 
 def load_all(config: TrainingConfig, data: Path | str, part: str) -> TrainingSlices:
@@ -126,7 +127,7 @@ def _run(
     state: TrainingState,
     budget: float,
     device: torch.device,
-    log: csv.writer,  # type: ignore[valid-type]
+    log: Any,
     out: Path,
     on_checkpoint: Callable[[TrainingState], None] | None,
 ) -> None:

@@ -1,0 +1,227 @@
+"""Training: data layouts, augmentation, averaging, and a run that stops, resumes and improves."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from midiffusion.errors import InvalidData, InvalidParameter
+from midiffusion.io import write_volume
+from midiffusion.model import load_model
+from midiffusion.training import loop
+from midiffusion.training.augmentation import RandomContrast, RandomGeometry
+from midiffusion.training.cli import main
+from midiffusion.training.configuration import CONFIGS, TrainingConfig
+from midiffusion.training.data import SliceSource, frozen_split, load_slices, read_sprite
+from midiffusion.training.ema import PowerAverage, exponent_from_width
+from midiffusion.volume import Volume
+from PIL import Image
+
+TINY = {
+    "network": {"channels": [8, 16], "embedding": 16},
+    "lmi": {"dilations": [1], "bandwidths": [0.1], "cross_dilations": []},
+    "size": 32,
+    "pixel_mm": 6.0,
+    "batch": 8,
+    "precision": "float32",
+}
+
+
+def _head(size: int, turn: float) -> np.ndarray:
+    """A bright ellipse with a dark core on air, [size, size] in 0..1."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    outer = (x / 0.7) ** 2 + (y / 0.9) ** 2 < 1
+    inner = ((x - 0.2 * np.cos(turn)) / 0.2) ** 2 + ((y - 0.2 * np.sin(turn)) / 0.3) ** 2 < 1
+    return outer * 0.8 - inner * 0.6 * outer
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """Twelve small volumes, one of which ("volume00") is held back for validation."""
+    folder = tmp_path / "volumes"
+    folder.mkdir()
+    affine = np.diag([-3.0, -3.0, 5.0, 1.0])
+    for index in range(12):
+        data = np.stack([_head(64, index + 0.3 * k) for k in range(4)]) * 900
+        write_volume(folder / f"volume{index:02d}.nii.gz", Volume(data.astype(np.float32), affine))
+    return folder
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    values = json.loads((CONFIGS / "flair.json").read_text()) | TINY
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    return path
+
+
+def test_splits_are_frozen_and_divide_subjects():
+    for collection, sizes in {"tcga_lgg": (69, 14), "synthrad2023_brain": (120, 24)}.items():
+        train, val = frozen_split(collection)
+        assert (len(train), len(val)) == sizes
+        assert not set(train) & set(val)
+
+
+def test_sprites_give_the_training_subjects_only(tmp_path):
+    train, val = frozen_split("tcga_lgg")
+    folder = tmp_path / "tcga_lgg"
+    folder.mkdir()
+    for subject, grey in ((train[0], 51), (train[1], 102), (val[0], 204)):
+        tiles = np.zeros((3 * 128, 128, 3), np.uint8)
+        tiles[..., 1] = grey
+        Image.fromarray(tiles).save(folder / f"{subject}.webp", lossless=True)
+    source = SliceSource("tcga_lgg", "FLAIR")
+    wanted = {"pixel_mm": 190 / 114, "size": 128, "intensity": {}}
+    for part, greys in (("train", {0.2, 0.4}), ("val", {0.8})):
+        slices = load_slices(tmp_path, source, part=part, **wanted)
+        assert {round(float(v), 3) for v in slices.images[:, 64, 64]} == greys
+        assert len(slices.subjects) == len(slices.images) == 3 * len(greys)
+    with pytest.raises(InvalidData, match="no channel 'T2'"):
+        load_slices(tmp_path, SliceSource("tcga_lgg", "T2"), part="train", **wanted)
+
+
+def test_a_sprite_of_other_tiles_is_refused(tmp_path):
+    Image.fromarray(np.zeros((100, 128, 3), np.uint8)).save(tmp_path / "a.webp")
+    with pytest.raises(InvalidData, match="128 x 128 tiles"):
+        read_sprite(tmp_path / "a.webp", 128)
+
+
+def test_volumes_are_split_by_subject_and_scaled(volumes):
+    kind = {"kind": "percentile", "percentile": 99.5, "unit": 1000.0}
+    wanted = {"pixel_mm": 6.0, "size": 32, "intensity": kind}
+    train = load_slices(volumes, SliceSource("volumes"), part="train", **wanted)
+    val = load_slices(volumes, SliceSource("volumes"), part="val", **wanted)
+    assert set(val.subjects) == {"volume00.nii.gz", "volume10.nii.gz"}
+    assert not set(train.subjects) & set(val.subjects)
+    assert len(train.images) == 40 and train.images.shape[1:] == (32, 32)
+    assert float(np.percentile(train.images, 99)) == pytest.approx(1.0, abs=0.1)
+
+
+def test_plain_slices_are_grouped_by_subject(tmp_path):
+    for subject in ("anna", "bert"):
+        for index in range(3):
+            picture = (_head(32, index) * 255).clip(0, 255).astype(np.uint8)
+            Image.fromarray(picture).save(tmp_path / f"{subject}_{index}.png")
+    kind = {"kind": "percentile", "percentile": 99.5, "unit": 1000.0}
+    slices = load_slices(
+        tmp_path, SliceSource("slices"), part="train", pixel_mm=1.0, size=48, intensity=kind
+    )
+    assert set(slices.subjects) == {"bert"} and slices.images.shape == (3, 48, 48)
+
+
+def test_geometry_moves_what_it_is_told_to_move():
+    images = torch.rand(1, 1, 32, 32)
+    still = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+    torch.testing.assert_close(RandomGeometry.apply(images, still), images, atol=1e-4, rtol=0)
+    mirror = torch.tensor([[[-1.0, 0, 0], [0, 1, 0]]])
+    torch.testing.assert_close(
+        RandomGeometry.apply(images, mirror), images.flip(3), atol=1e-4, rtol=0
+    )
+    theta = RandomGeometry(0.0, 0.0, 0.0, 0.0, flip=False).draw(4, torch.Generator())
+    torch.testing.assert_close(theta, still.expand(4, 2, 3))
+
+
+def test_contrast_changes_intensities_but_not_where_air_is():
+    g = torch.Generator().manual_seed(3)
+    images = torch.from_numpy(np.stack([_head(64, t) for t in range(64)])).float()[:, None]
+    quiet = RandomContrast(blur=0.0, noise=0.0, shift=0.0)
+    out = quiet.apply(images, quiet.draw(images, g))
+    assert float(out[images == 0].max()) < 0.2
+    assert float(out.amin()) >= 0 and float(out.amax()) <= 1.25
+    # Over these draws the darker tissue must come out brighter at least once, and once darker.
+    bright = torch.stack([o[i > 0.7].mean() for o, i in zip(out, images, strict=True)])
+    dark = torch.stack([o[(i > 0.1) & (i < 0.3)].mean() for o, i in zip(out, images, strict=True)])
+    assert (dark > bright).any() and (dark < bright).any()
+
+
+def test_same_seed_same_augmentation():
+    images = torch.rand(2, 1, 16, 16)
+    draws = []
+    for _ in range(2):
+        g = torch.Generator().manual_seed(5)
+        contrast = RandomContrast()
+        draws.append(contrast.apply(images, contrast.draw(images, g)))
+    torch.testing.assert_close(draws[0], draws[1], rtol=0, atol=0)
+
+
+def test_power_average_has_the_width_it_was_asked_for():
+    """Weights of the average over past steps, found by feeding unit impulses, against the width."""
+    gamma = exponent_from_width(0.1)
+    steps = 4000
+    beta = (1 - 1 / np.arange(1, steps + 1)) ** (gamma + 1)
+    weight = (1 - beta) * np.append(np.cumprod(beta[::-1])[::-1][1:], 1.0)
+    t = np.arange(1, steps + 1) / steps
+    mean = (weight * t).sum()
+    assert weight.sum() == pytest.approx(1.0)
+    assert np.sqrt((weight * (t - mean) ** 2).sum()) == pytest.approx(0.1, rel=0.01)
+
+
+def test_power_average_of_constant_weights_is_that_constant(config_file):
+    model = loop.build_denoiser(TrainingConfig.read(config_file), 0.3)
+    average = PowerAverage(model, 0.1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.25)
+    for step in range(1, 4):
+        average.update(model, step)
+    for parameter in average.average.parameters():
+        torch.testing.assert_close(parameter, torch.full_like(parameter, 0.25))
+
+
+def test_a_run_learns_and_leaves_a_model_that_loads(volumes, config_file, tmp_path, capsys):
+    out = tmp_path / "model"
+    arguments = ["--target", "mine", "--data", str(volumes), "--config", str(config_file)]
+    assert main([*arguments, "--out", str(out), "--max-minutes", "0.1", "--device", "cpu"]) == 0
+    log = np.genfromtxt(out / "log.csv", delimiter=",", names=True)
+    assert float(np.atleast_1d(log["loss"])[-1]) < 0.9  # 1 is what an untrained network has
+    model = load_model(out)
+    assert (model.card.id, model.card.training["subjects"]) == ("mine", 10)
+    assert model.card.pixel_mm == 6.0 and model.card.target_modality == "FLAIR"
+    assert not list(out.glob("*.part*"))
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(volumes, config_file, tmp_path):
+    config = dataclasses.replace(
+        TrainingConfig.read(config_file), sources=(SliceSource("volumes"),)
+    )
+    first = loop.train(config, volumes, tmp_path, max_minutes=0.02)
+    second = loop.train(config, volumes, tmp_path, max_minutes=0.02, resume=True)
+    # The budget is of the whole run: nothing was left, nothing was trained, all was restored.
+    assert second.step == first.step
+    for a, b in zip(first.denoiser.parameters(), second.denoiser.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert torch.equal(first.generator.get_state(), second.generator.get_state())
+    moments = [
+        [state.optimiser.state[p]["exp_avg_sq"] for p in state.denoiser.parameters()]
+        for state in (first, second)
+    ]
+    torch.testing.assert_close(moments[0], moments[1])
+    third = loop.train(config, volumes, tmp_path, max_minutes=0.04, resume=True)
+    assert third.step > first.step
+    other = dataclasses.replace(config, learning_rate=1e-4)
+    with pytest.raises(InvalidParameter, match="another configuration"):
+        loop.train(other, volumes, tmp_path, max_minutes=0.1, resume=True)
+
+
+def test_nothing_to_resume(volumes, config_file, tmp_path):
+    config = dataclasses.replace(
+        TrainingConfig.read(config_file), sources=(SliceSource("volumes"),)
+    )
+    with pytest.raises(InvalidParameter, match="nothing to resume"):
+        loop.train(config, volumes, tmp_path / "new", resume=True)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [({"colour": 1}, "colour"), ({"sources": [{"wrong": 1}]}, "wrong")],
+)
+def test_wrong_configurations_are_named(config_file, change, sentence):
+    config_file.write_text(json.dumps(json.loads(config_file.read_text()) | change))
+    with pytest.raises(InvalidParameter, match=sentence):
+        TrainingConfig.read(config_file)
+
+
+def test_unknown_targets_name_the_known_ones():
+    with pytest.raises(InvalidParameter, match="flair"):
+        TrainingConfig.for_target("pet")
