@@ -29,7 +29,8 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
     finite = finite[~np.isnan(finite)]
     if not finite.size:
         return Interval(float("nan"), float("nan"), float("nan"))
-    return statistic_interval(lambda rows: float(finite[rows].mean()), finite.size, seed=seed)
+    means = finite[_draws(finite.size, seed)].mean(axis=1)
+    return _interval(float(finite.mean()), means)
 
 
 def statistic_interval(
@@ -41,8 +42,16 @@ def statistic_interval(
     replacement. The draws depend on `seed` and the number of subjects alone, so statistics of the
     same subjects are compared on the same draws; those where it is not finite do not count.
     """
-    draws = np.random.default_rng(seed).integers(0, subjects, size=(RESAMPLES, subjects))
-    values = np.array([statistic(rows) for rows in draws])
-    values = values[np.isfinite(values)]
-    low, high = np.percentile(values, [2.5, 97.5]) if values.size else (np.nan, np.nan)
-    return Interval(statistic(np.arange(subjects)), float(low), float(high))
+    values = np.array([statistic(rows) for rows in _draws(subjects, seed)])
+    return _interval(statistic(np.arange(subjects)), values)
+
+
+def _draws(subjects: int, seed: int) -> NDArray[np.intp]:
+    random = np.random.default_rng(seed)
+    return random.integers(0, subjects, size=(RESAMPLES, subjects), dtype=np.intp)
+
+
+def _interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+    finite = resampled[np.isfinite(resampled)]
+    low, high = np.percentile(finite, [2.5, 97.5]) if finite.size else (np.nan, np.nan)
+    return Interval(value, float(low), float(high))
