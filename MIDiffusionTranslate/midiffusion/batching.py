@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .device import free_bytes
+from .device import free_bytes, memory_state
 from .errors import OutOfMemory
 
 # On a CPU larger batches don't get faster (their maps leave the cache), only slower to cancel.
@@ -96,10 +96,8 @@ class SliceBatches:
             torch.cuda.empty_cache()
         count = part.stop - part.start
         if count == 1:
-            free = free_bytes(self.device)
-            left = "" if free is None else f" ({free / 2**20:.0f} MB are free)"
             raise OutOfMemory(
-                f"Not even one slice at a time fits into the memory of {self.device}{left}: close "
-                "other programs, choose another device, or crop the volume."
+                f"Not even one slice at a time fits into the memory of {memory_state(self.device)}:"
+                " close other programs, choose another device, or crop the volume."
             )
         self.size = count // 2

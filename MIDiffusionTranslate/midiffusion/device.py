@@ -73,3 +73,14 @@ def memory_bytes(device: torch.device) -> int | None:
 def free_bytes(device: torch.device) -> int | None:
     """Memory that is still free on a CUDA device, in bytes; None where it isn't known."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def memory_state(device: torch.device) -> str:
+    """The device with what is known of its memory, such as "cpu (812 MB used)"."""
+    used, free = memory_bytes(device), free_bytes(device)
+    figures = [
+        f"{size / 2**20:.0f} MB {what}"
+        for size, what in ((used, "used"), (free, "free"))
+        if size is not None
+    ]
+    return f"{device} ({', '.join(figures)})" if figures else str(device)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from . import __version__, registry
 from .batching import is_out_of_memory
 from .card import ModelCard
 from .conditioning import LMISettings
 from .denoiser import Denoiser
-from .device import choose_device, describe
+from .device import choose_device, describe, memory_state
 from .errors import CorruptModel, InvalidCard, InvalidParameter, OutOfMemory
 from .grid import SliceGrid
 from .intensity import SourceIntensity, intensity_map
@@ -92,7 +92,7 @@ class TranslationModel:
             count, height, width = grid.shape
             raise OutOfMemory(
                 f"The volume's {count} slices of {height} x {width} pixels don't fit into the "
-                f"memory of {place}: crop the volume or choose another device."
+                f"memory of {memory_state(place)}: crop the volume or choose another device."
             ) from failure
         provenance = {
             "model": self.card.id,
@@ -189,19 +189,19 @@ def save_bundle(folder: str | Path, card: ModelCard, denoiser: Denoiser) -> Mode
     """Writes card.json and weights.safetensors to folder; returns the card as written, with the
     size and the SHA-256 of the weights and the denoiser's sigma_data filled in.
 
-    Each file appears whole or not at all, and the card, without which there is no bundle, last.
-    Other files in the folder are left alone.
+    Weights are stored in half precision. Each file appears whole or not at all, and the card,
+    without which there is no bundle, last. Other files in the folder are left alone.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights_part, card_part = (
         folder / f".{name}.part" for name in (registry.WEIGHTS, registry.CARD)
     )
-    state = denoiser.state_dict()
+    # Half precision halves the bundle; the network still computes in float32.
+    state = {key: value.half().cpu().contiguous() for key, value in denoiser.state_dict().items()}
+    weights = save(state)
     try:
-        # Half precision halves the bundle; the network still computes in float32.
-        save_file({key: value.half().cpu().contiguous() for key, value in state.items()}, weights_part)
-        weights = weights_part.read_bytes()
+        weights_part.write_bytes(weights)
         card = replace(
             card,
             sigma_data=float(denoiser.sigma_data),

@@ -12,6 +12,7 @@ from midiffusion.intensity import (
     head_mask,
     intensity_map,
 )
+from midiffusion.io import read_volume
 
 SHAPE = (12, 64, 72)
 
@@ -100,6 +101,16 @@ def test_any_source_lands_where_training_images_are(name):
     # Contrast keeps its direction, so that fine structure does too.
     darker = name != "PD"
     assert (np.median(result[parts["ventricle"]]) < brain) == darker
+
+
+@pytest.mark.parametrize("name", ["openms_long19_T1W.nii.gz", "openms_long19_FLAIR.nii.gz"])
+def test_real_whole_heads_land_there_too(root, name):
+    data = read_volume(root / "Resources" / "SampleData" / name).data
+    result, _ = SourceIntensity().forward(data)
+    head = result[head_mask(result)]
+    assert 0.25 <= np.median(head) <= 0.5
+    assert 0.2 < head.size / result.size < 0.6
+    assert np.median(result[~head_mask(result)]) < 0.01
 
 
 def test_named_ct_needs_no_air_to_be_recognised():
