@@ -116,6 +116,19 @@ def test_openms_pairs_volumes_with_their_geometry(openms):
     assert dataset("openms-wholehead").load(openms, "t1:flair", "train") == []
 
 
+def test_noise_in_the_air_of_a_volume_is_not_head(openms):
+    values = np.random.default_rng(0).integers(0, 16, (4, 60, 60))
+    values[:, 20:40, 20:40] = 204
+    values[:, 27:33, 27:33] = 12
+    _write_volume(openms / "openms_wholehead" / "p01_T1.nii.gz", values)
+    _write_volume(openms / "openms_wholehead" / "p01_FLAIR.nii.gz", values)
+    (subject,) = dataset("openms-wholehead").load(openms, "t1:flair", "val")
+    assert subject.head[:, 20:40, 20:40].all()  # the dark cavity too
+    outside = subject.head.copy()
+    outside[:, 16:44, 16:44] = False
+    assert not outside.any()
+
+
 def test_wrong_folders_and_directions_have_their_sentences(tcga, synthrad, openms, tmp_path):
     for name in DATASETS:
         data = dataset(name)

@@ -212,6 +212,16 @@ def test_the_table_command_end_to_end(collection, tmp_path, capsys):
         assert saved[VALIDATION[0]][0, 64, 64] == pytest.approx(0.4, abs=1e-6)
 
 
+def test_methods_that_learn_give_the_headline(collection, capsys):
+    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--root", str(collection)]
+    command += ["--methods", "histogram", "regressor", "paired", "--budget", "0.2"]
+    assert cli.main([*command, "--learn-size", "64", "--device", "cpu", "--subjects", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "Gap closed, head" in captured.out
+    assert "| regressor |" in captured.out and "| paired |" in captured.out
+    assert "paired: " in captured.err and "steps learnt" in captured.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -221,6 +231,7 @@ def test_the_table_command_end_to_end(collection, tmp_path, capsys):
         (["--methods", "midiffusion", "--model", "no-such-model"], "no-such-model"),
         (["--root", "nowhere"], "nowhere"),
         (["--methods"], "Nothing to score"),
+        (["--methods", "paired", "--budget", "0"], "above zero"),
     ],
 )
 def test_the_table_command_refuses_in_one_line(collection, capsys, arguments, sentence):

@@ -25,7 +25,7 @@ from .predictions import read_predictions, write_predictions
 from .report import estimate_text, markdown_table, say, write_json
 from .scorer import FIGURES, SubjectFigures, gap_closed, score_subject, summary
 
-METHODS = ("identity", "histogram", "midiffusion")
+METHODS = ("identity", "histogram", "regressor", "paired", "midiffusion")
 _LOWER, _UPPER = "histogram", "paired"
 
 
@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
         "version": __version__,
         "dataset": data.name,
         "sampling": asdict(_sampling(options)),
+        "budget": {"seconds": options.budget, "size": options.learn_size, "seed": options.seed},
         "directions": {},
     }
     for direction in options.directions or data.directions[:1]:
@@ -134,22 +135,40 @@ def _method(name: str, options: argparse.Namespace, data: Dataset, direction: st
         return Identity()
     if name == "histogram":
         method = HistogramMatching()
-        method.fit(_training_targets(options, data, direction), Budget(steps=1))
+        method.fit(_training_subjects(options, data, direction), Budget(steps=1))
         return method
+    if name in ("regressor", "paired"):
+        return _regressor(name == "paired", options, data, direction)
     model = options.model or direction.split(":")[1]
     return MIDiffusion.from_bundle(model, options.model_folder, _sampling(options))
 
 
-def _training_targets(options: argparse.Namespace, data: Dataset, direction: str) -> list[Subject]:
-    """Training subjects whose target is this direction's; a collection for evaluation alone names
-    the one that takes its place."""
+def _regressor(paired: bool, options: argparse.Namespace, data: Dataset, direction: str) -> Method:
+    from midiffusion.device import choose_device
+
+    from .baselines.regressor import Regressor
+
+    train = _training_subjects(options, data, direction)
+    if paired and direction not in dataset(data.training).directions:
+        raise InvalidParameter(f"{data.training} has no pairs {direction} to learn from.")
+    device = str(choose_device(options.device))
+    method = Regressor(paired=paired, size=options.learn_size, device=device, seed=options.seed)
+    method.fit(train, Budget(seconds=options.budget))
+    say(f"{direction} {method.name}: {method.steps} steps learnt", last=True)
+    return method
+
+
+def _training_subjects(options: argparse.Namespace, data: Dataset, direction: str) -> list[Subject]:
+    """Training subjects of this direction, or else of one with the same target; a collection for
+    evaluation alone names the one that takes its place."""
     target = direction.split(":")[1]
     source_of_training = dataset(data.training)
     same = [d for d in source_of_training.directions if d.endswith(f":{target}")]
+    same.sort(key=lambda found: found != direction)
     if not same:
         raise InvalidParameter(
-            f"{source_of_training.name} has no {target.upper()} to learn from; leave out the "
-            "method 'histogram' for this direction."
+            f"{source_of_training.name} has no {target.upper()} to learn from; for this direction "
+            "choose from the methods identity and midiffusion."
         )
     root = options.train_root
     if root is None:
@@ -210,6 +229,20 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=FILE.npz",
         help="score the outputs of another method: one array per subject id, in model units",
+    )
+    add(
+        "--budget",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="for each method that learns here (default 600)",
+    )
+    add(
+        "--learn-size",
+        type=int,
+        choices=(128, 64),
+        default=128,
+        help="pixels of the slices that those work on; with 64 compare figures at 64 only",
     )
     add("--model", metavar="ID", help="bundle, by id or folder (default: the target's)")
     add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
