@@ -24,9 +24,9 @@ from ..errors import DependencyMissing, InvalidData
 
 # Mean adult head length (glabella to occiput, with skin) over the median length of the heads in the
 # sprites, measured above 5 % of white: 116 px, the nose included in some patients. Scale
-# augmentation covers the error.
+# augmentation covers the error. SynthRAD: length of the axial CT above -500 HU, median 164 px.
 TCGA_PIXEL_MM = 190.0 / 114.0
-SYNTHRAD_PIXEL_MM = 1.0
+SYNTHRAD_PIXEL_MM = 190.0 / 164.0
 _CHANNELS = {
     "tcga_lgg": {"T1": 0, "FLAIR": 1, "mask": 2},
     "synthrad2023_brain": {"CT": 0, "MR": 1, "mask": 2},
