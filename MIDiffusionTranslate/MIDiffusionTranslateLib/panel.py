@@ -278,9 +278,7 @@ def _ending(job: Job) -> str:
     duration = wording.durationText(job.elapsed_s)
     sentences = [_("Done in {duration}: '{name}'.").format(duration=duration, name=_name(job.node))]
     if job.uncertaintyNode is not None:
-        sentences.append(
-            _("Standard deviation: '{name}'.").format(name=_name(job.uncertaintyNode))
-        )
+        sentences.append(_("Standard deviation: '{name}'.").format(name=_name(job.uncertaintyNode)))
     sentences.append(_("The image is synthetic: research use only, not for diagnosis."))
     return " ".join([*sentences, *job.warnings])
 

@@ -24,10 +24,18 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 # Widget classes without a stand-in that Slicer's own parameterNodeWrapper compares types with.
 NAMED_BY_SLICER = {
-    "ctk": (
-        "ctkCheckBox ctkCheckablePushButton ctkColorPickerButton ctkComboBox ctkDirectoryButton "
-        "ctkDoubleRangeSlider ctkDoubleSlider ctkDoubleSpinBox ctkPathLineEdit ctkRangeWidget"
-    ).split(),
+    "ctk": [
+        "ctkCheckBox",
+        "ctkCheckablePushButton",
+        "ctkColorPickerButton",
+        "ctkComboBox",
+        "ctkDirectoryButton",
+        "ctkDoubleRangeSlider",
+        "ctkDoubleSlider",
+        "ctkDoubleSpinBox",
+        "ctkPathLineEdit",
+        "ctkRangeWidget",
+    ],
     "slicer": ["qMRMLRangeWidget", "qMRMLSliderWidget", "qMRMLSpinBox"],
 }
 

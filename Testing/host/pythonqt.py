@@ -1,8 +1,8 @@
 """The module `qt` as Slicer's Python sees it, on top of PySide6.
 
-Slicer's scripted modules meet Qt through PythonQt, whose manners differ from PySide6's: a Qt property
-reads and writes as an attribute (`label.text`, not `label.text()`), `name` is another word for
-`objectName`, and `connect("clicked()", f)` takes a signature. The classes below are Python
+Slicer's scripted modules meet Qt through PythonQt, whose manners differ from PySide6's: a Qt
+property reads and writes as an attribute (`label.text`, not `label.text()`), `name` is another word
+for `objectName`, and `connect("clicked()", f)` takes a signature. The classes below are Python
 subclasses of the PySide6 ones with just these manners; PySide6's own classes are never touched
 (patching them ends in crashes inside its bindings).
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable
 from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets

@@ -288,9 +288,7 @@ class ctkSliderWidget(_Widget):
         float, lambda s: s._box.maximum(), lambda s, v: s._range(s._box.minimum(), v)
     )
     singleStep = QtCore.Property(float, lambda s: s._step, _setStep)
-    decimals = QtCore.Property(
-        int, lambda s: s._box.decimals(), lambda s, v: s._box.setDecimals(v)
-    )
+    decimals = QtCore.Property(int, lambda s: s._box.decimals(), lambda s, v: s._box.setDecimals(v))
 
 
 MRML: dict[str, type] = {w.__name__: w for w in (qMRMLWidget, qMRMLNodeComboBox)}

@@ -77,8 +77,11 @@ class PanelDriver:
         """Parameters of a run that lasts minutes."""
         self.parameters.steps, self.parameters.samples = 100, 16
 
+    def volumeNodes(self) -> list[Any]:
+        return list(self.slicer.util.getNodesByClass("vtkMRMLVolumeNode"))
+
     def volumes(self) -> list[str]:
-        return [n.GetName() for n in self.slicer.util.getNodesByClass("vtkMRMLVolumeNode")]
+        return [node.GetName() for node in self.volumeNodes()]
 
     def workers(self) -> list[str]:
         """Command lines of the worker processes that are alive and of this test."""
