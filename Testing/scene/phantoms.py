@@ -44,6 +44,13 @@ def ijkToRAS(node: Any) -> np.ndarray:
     return numpyMatrix(matrix)
 
 
+def parentMatrix(node: Any) -> np.ndarray:
+    """The matrix of the node's linear parent transform."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetParentTransformNode().GetMatrixTransformToParent(matrix)
+    return numpyMatrix(matrix)
+
+
 def imageOf(data: np.ndarray, components: int = 1) -> Any:
     """vtkImageData with data [k, j, i] or [k, j, i, components]."""
     image = vtk.vtkImageData()
