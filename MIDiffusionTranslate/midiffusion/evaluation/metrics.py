@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 _K1, _K2 = 0.01, 0.03
 
 
-def box_sum(images: NDArray[np.floating], size: int) -> Array:
+def box_sum(images: NDArray[np.generic], size: int) -> Array:
     """Sum over a size x size window round each pixel of [..., H, W]; borders mirrored (edge pixel
     repeated), as in scipy's uniform filter. `size` is odd and at most 2 min(H, W) + 1."""
     half = size // 2
