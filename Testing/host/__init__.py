@@ -111,13 +111,13 @@ _session: Session | None = None
 def start(settings_folder: str | Path, *, slicer_python: str | Path | None = None) -> Session:
     """The host's one session in this process (Qt allows one application).
 
-    With `slicer_python`, a folder that holds Slicer's own Python package (Base/Python/slicer of its
-    sources), ScriptedLoadableModule, parameterNodeWrapper and i18n are taken from there instead
-    of from this package.
+    With `slicer_python` (or the environment variable HOST_SLICER_PYTHON), a folder that holds
+    Slicer's own Python package (Base/Python/slicer of its sources), ScriptedLoadableModule,
+    parameterNodeWrapper and i18n are taken from there instead of from this package.
     """
     global _session
     if _session is None:
-        _install(slicer_python)
+        _install(slicer_python or os.environ.get("HOST_SLICER_PYTHON"))
         _session = Session(settings_folder)
     else:
         _session.renew(settings_folder)

@@ -35,6 +35,7 @@ def test_a_click_translates(ready: PanelDriver) -> None:
     ready.ui.seedBox.value = 7
     assert ready.ui.estimateLabel.text == "about 40 s on CPU"  # 6 slices, 2 s each at 4 steps
     ready.click()
+    job = ready.panel.job
     assert ready.ui.runArea.visible
     assert not ready.ui.inputsSection.enabled
     ready.session.wait(previewed, 120)
@@ -49,7 +50,7 @@ def test_a_click_translates(ready: PanelDriver) -> None:
     node = ready.volumeNodes()[1]
     said = {key: node.GetAttribute(f"MIDiffusion.{key}") for key in ("steps", "model", "seed")}
     assert said == {"steps": "13", "model": "tiny", "seed": "7"}
-    assert node.GetAttribute("MIDiffusion.sampler") == "heun"
+    assert job.provenance["sampler"] == "heun"
     assert view.GetBackgroundVolumeID() == ready.parameters.sourceVolume.GetID()
     assert view.GetForegroundVolumeID() == node.GetID()
     assert "judging by the last run on this computer" in ready.ui.estimateLabel.text
