@@ -11,6 +11,7 @@ import SimpleITK
 from midiffusion.errors import InvalidData, InvalidParameter
 from midiffusion.evaluation.datasets import DATASETS, dataset
 from midiffusion.evaluation.datasets.subject import area_average, head_mask
+from midiffusion.training.data import SYNTHRAD_PIXEL_MM
 from PIL import Image
 
 SPLITS = json.loads(resources.files("midiffusion.training").joinpath("splits.json").read_text())
@@ -102,8 +103,9 @@ def test_synthrad_finds_each_subject_across_the_parts(synthrad):
         assert subject.target[0, 64, 64] == pytest.approx(86 / 255)
     assert subjects[0].source.modality == "MR"
     assert subjects[0].head.sum() == 64 * 64
-    # In 192 pixels of 1 mm: the grid of 128 has the same extent.
-    assert subjects[0].source.spacing_mm[0] * 128 == pytest.approx(192)
+    # The grid of 128 pixels has the extent of the stored 192.
+    extent = 192 * SYNTHRAD_PIXEL_MM
+    assert subjects[0].source.spacing_mm[0] * 128 == pytest.approx(extent)
 
 
 def test_openms_pairs_volumes_with_their_geometry(openms):

@@ -60,7 +60,7 @@ class Regressor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = UNet(UNetConfig(cond_channels=0, channels=channels))
-        self._network = network.to(device=self._device, memory_format=torch.channels_last)
+        self._network = network.to(self._device)
 
     def fit(self, train: Sequence[Subject], budget: Budget) -> None:
         """Minimises the mean absolute error for the budget. Raises InvalidData for no subjects."""
