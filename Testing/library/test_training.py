@@ -225,3 +225,20 @@ def test_wrong_configurations_are_named(config_file, change, sentence):
 def test_unknown_targets_name_the_known_ones():
     with pytest.raises(InvalidParameter, match="flair"):
         TrainingConfig.for_target("pet")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_shipped_configuration_makes_a_model(path):
+    config = TrainingConfig.read(path)
+    x = torch.zeros(1, 1, 32, 32)
+    denoiser = loop.build_denoiser(config, 0.3)
+    assert (
+        denoiser(x, 1.0, torch.zeros(1, denoiser.network.config.cond_channels, 32, 32)).shape
+        == x.shape
+    )
+
+
+def test_a_configuration_extends_another():
+    lite, base = TrainingConfig.for_target("flair"), TrainingConfig.for_target("flair_base")
+    assert base.card == lite.card and base.sources == lite.sources
+    assert base.network["blocks"] == 2 and lite.network["blocks"] == 1

@@ -58,21 +58,15 @@ class TrainingConfig:
 
     @classmethod
     def read(cls, path: Path | str) -> TrainingConfig:
-        """Read a configuration file.
+        """Read a configuration file; its fields replace those of the one named by `extends`,
+        a file of the same folder given without its ending.
 
         Raises:
             InvalidParameter: missing file, broken JSON, or a field that is unknown or missing.
         """
-        try:
-            values = json.loads(Path(path).read_text())
-        except OSError as error:
-            raise InvalidParameter(
-                f"The training configuration {path} cannot be read: {error}."
-            ) from error
-        except ValueError as error:
-            raise InvalidParameter(
-                f"The training configuration {path} is not JSON: {error}."
-            ) from error
+        values = _load(Path(path))
+        if "extends" in values:
+            values = _load(Path(path).with_name(f"{values.pop('extends')}.json")) | values
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         missing = sorted({"card", "sources", "intensity"} - set(values))
@@ -107,3 +101,19 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; a checkpoint keeps them to refuse another configuration."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidParameter(
+            f"The training configuration {path} cannot be read: {error}."
+        ) from error
+    except ValueError as error:
+        raise InvalidParameter(
+            f"The training configuration {path} is not JSON: {error}."
+        ) from error
+    if not isinstance(values, dict):
+        raise InvalidParameter(f"The training configuration {path} must be a JSON object.")
+    return values
