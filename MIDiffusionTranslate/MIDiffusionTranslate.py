@@ -237,13 +237,13 @@ def firstImage() -> Any:
     return None
 
 
-def smallSample() -> Any:
-    """The sample T1 with one voxel in four along each axis, as a new volume of the scene."""
+def smallSample(every: int = 4) -> Any:
+    """The sample T1 with one voxel in `every` along each axis, as a new volume of the scene."""
     import SimpleITK
 
     folder = sampleFolder()
     assert folder is not None, "the sample data are not installed"
-    image = SimpleITK.ReadImage(str(folder / "openms_long19_T1W.nii.gz"))[::4, ::4, ::4]
+    image = SimpleITK.ReadImage(str(folder / "openms_long19_T1W.nii.gz"))[::every, ::every, ::every]
     toRAS = np.diag([-1.0, -1.0, 1.0, 1.0])
     axes = np.eye(4)
     axes[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())

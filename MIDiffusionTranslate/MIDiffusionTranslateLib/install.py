@@ -92,12 +92,12 @@ class Dependencies:
         missing = self.missing()
         if not missing:
             return ""
-        size = _("PyTorch, 0.2 to 3 GB to download depending on the graphics card")
+        size = _("PyTorch (0.2 to 3 GB to download, depending on the graphics card)")
         names = [size if name == "torch" else name for name in missing]
         return _(
-            "Not installed yet: {names}. It is installed when you click Install and agree, never "
-            "by itself. Volumes never leave this computer."
-        ).format(names=", ".join(names))
+            "Not installed yet: {names}. Nothing is installed by itself: click Install and agree. "
+            "Volumes never leave this computer."
+        ).format(names=_(" and ").join(names))
 
     def install(self) -> None:
         """Installs what is missing, asking first. Raises DependencyMissing if it still is."""

@@ -242,7 +242,7 @@ def test_missing_packages_are_offered_and_installed_on_a_click(ready: PanelDrive
     machine = Machine()
     ready.panel.packages = machine.dependencies()
     ready.panel.refresh()
-    assertDisabled(ready, "It is installed when you click Install and agree, never by itself")
+    assertDisabled(ready, "Nothing is installed by itself: click Install and agree")
     assert ready.ui.installButton.visible
     assert machine.asked == []
     ready.ui.installButton.click()

@@ -1,0 +1,140 @@
+"""Pictures of the panel in each state: `python Testing/panel/screenshots.py [FOLDER]`.
+
+Made on the host, not in Slicer: widgets and colours are Qt's Fusion style, the CTK and MRML widgets
+stand-ins. Layout, texts and states are the module's own. The source is the sample T1 at a coarser
+grid, the model the shipped one, the worker real. FOLDER defaults to out/screenshots.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "MIDiffusionTranslate")]
+
+import host  # noqa: E402
+
+WIDTH = 350
+
+
+def palette(dark: bool) -> Any:
+    """Qt's Fusion colours, light, or dark as Slicer's dark style has them."""
+    from PySide6 import QtGui, QtWidgets
+
+    plain = QtWidgets.QApplication.style().standardPalette()
+    if not dark:
+        return plain
+    roles = QtGui.QPalette.ColorRole
+    colours = {
+        roles.Window: "#353535",
+        roles.WindowText: "#ffffff",
+        roles.Base: "#191919",
+        roles.AlternateBase: "#353535",
+        roles.ToolTipBase: "#353535",
+        roles.ToolTipText: "#ffffff",
+        roles.Text: "#ffffff",
+        roles.PlaceholderText: "#9a9a9a",
+        roles.Button: "#353535",
+        roles.ButtonText: "#ffffff",
+        roles.Highlight: "#2a82da",
+        roles.HighlightedText: "#000000",
+    }
+    for role, colour in colours.items():
+        plain.setColor(role, QtGui.QColor(colour))
+    for role in (roles.WindowText, roles.Text, roles.ButtonText):
+        plain.setColor(QtGui.QPalette.ColorGroup.Disabled, role, QtGui.QColor("#7f7f7f"))
+    return plain
+
+
+class Photographer:
+    """The opened panel, and a camera that takes it in both palettes."""
+
+    def __init__(self, folder: Path, session: host.Session) -> None:
+        from PySide6 import QtWidgets
+
+        self.folder, self.session = folder, session
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.application = QtWidgets.QApplication.instance()
+        self.application.setStyle("Fusion")
+        module = session.load(ROOT / "MIDiffusionTranslate" / "MIDiffusionTranslate.py")
+        self.representation = module.widgetRepresentation()
+        self.representation.enter()
+        self.representation.show()
+        self.widget = self.representation.self()
+        self.ui, self.panel = self.widget.ui, self.widget.panel
+
+    def take(self, name: str) -> None:
+        for dark in (False, True):
+            self.application.setPalette(palette(dark))
+            self.representation.resize(WIDTH, 200)  # as high as it needs to be, see below
+            self.session.process(0.05)
+            height = max(self.representation.minimumSizeHint().height(), self._needed())
+            self.representation.resize(WIDTH, height)
+            self.session.process(0.05)
+            image = self.representation.grab()
+            if image.width() != WIDTH:
+                raise RuntimeError(f"{name}: the panel needs {image.width()} pixels of width")
+            image.save(str(self.folder / f"{name}-{'dark' if dark else 'light'}.png"))
+        print(f"{name}: {self.ui.statusLabel.text or self.ui.hintLabel.text}")
+
+    def _needed(self) -> int:
+        return int(self.representation.layout().heightForWidth(WIDTH))
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        self.session.wait(condition, 600)
+
+
+def main(arguments: list[str]) -> None:
+    folder = Path(arguments[0]) if arguments else ROOT / "out" / "screenshots"
+    with tempfile.TemporaryDirectory() as settings:
+        session = host.start(settings)
+        camera = Photographer(folder, session)
+        _photograph(camera)
+        session.renew(settings)
+
+
+def _photograph(camera: Photographer) -> None:
+    from MIDiffusionTranslateLib.install import Dependencies
+
+    import MIDiffusionTranslate
+
+    ui, panel = camera.ui, camera.panel
+    camera.take("1-no-source")
+    source = MIDiffusionTranslate.smallSample(2)
+    source.SetName("openms_long19_T1W")
+    parameters = camera.widget._parameterNode
+    parameters.sourceVolume = source
+    camera.take("2-ready")
+    ui.advancedSection.collapsed = False
+    camera.take("3-advanced")
+    ui.advancedSection.collapsed = True
+
+    there = panel.packages
+    panel.packages = Dependencies(found=lambda name: False)
+    panel.refresh()
+    camera.take("4-torch-missing")
+    panel.packages = there
+    parameters.model = "ct"
+    camera.take("5-model-missing")
+    parameters.model = "flair"
+
+    ui.translateButton.click()
+    camera.take("6-starting")
+    camera.wait(lambda: ui.previewLabel.visible and ui.progressBar.value > 60)
+    camera.take("7-running")
+    ui.translateButton.click()
+    camera.take("8-cancelling")
+    camera.wait(lambda: panel.job is None)
+    camera.take("9-cancelled")
+    parameters.samples = 2
+    ui.translateButton.click()
+    camera.wait(lambda: panel.job is None)
+    camera.take("10-done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
