@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import vtk
 from midiffusion.card import ModelCard
-from midiffusion.errors import Cancelled, MIDiffusionError
+from midiffusion.errors import MIDiffusionError
 from slicer.i18n import tr as _
 
 from . import wording
@@ -61,7 +61,7 @@ class TranslatePanel:
         self._target: Any = None
         self.chooser = ModelChooser(ui, models, settings, chooseFolder, self._onModelsChanged)
         for device in DEVICES:
-            ui.deviceSelector.addItem(_deviceLabel(device))
+            ui.deviceSelector.addItem(wording.deviceLabel(device))
         ui.deviceSelector.currentIndex = DEVICES.index(settings.device)
         ui.translateButton.connect("clicked(bool)", lambda _checked: self.onTranslate())
         ui.installButton.connect("clicked(bool)", lambda _checked: self.onInstall())
@@ -215,6 +215,11 @@ class TranslatePanel:
         except MIDiffusionError as error:
             self.say(str(error))
             return
+        except Exception as error:
+            logging.exception("MIDiffusion: the translation could not start")
+            text = _("The translation could not start ({error}). The log has the details.")
+            self.say(text.format(error=error))
+            return
         self.job = job
         self.ui.progressBar.value = 0
         self.ui.progressLabel.text = _("Starting...")
@@ -248,15 +253,23 @@ class TranslatePanel:
             return
         self.job = None
         self._showPreview(None)
-        if job.error is None:
-            speed = self._clock.speed()
-            if speed is not None:
-                self.settings.setSpeed(*self._speedKey, speed)
-            job.node = moveInto(job.node, self._target)
-            self.show(self._source, job.node)
+        try:
+            if job.error is None:
+                self._keep(job)
+            sentence = wording.endingText(job)
+        except Exception as error:
+            logging.exception("MIDiffusion: the result could not be shown")
+            sentence = _("The result could not be shown ({error}).").format(error=error)
         self._source = self._target = None
-        self.say(_ending(job))
+        self.say(sentence)
         self.refresh()
+
+    def _keep(self, job: Job) -> None:
+        speed = self._clock.speed()
+        if speed is not None:
+            self.settings.setSpeed(*self._speedKey, speed)
+        job.node = moveInto(job.node, self._target)
+        self.show(self._source, job.node)
 
     def _showPreview(self, image: np.ndarray | None) -> None:
         label = self.ui.previewLabel
@@ -268,25 +281,6 @@ class TranslatePanel:
             label.visible = True
 
 
-def _ending(job: Job) -> str:
-    """What has happened, and what to do."""
-    if isinstance(job.error, Cancelled):
-        return _("Cancelled. Nothing was added to the scene.")
-    if job.error is not None:
-        logging.error("MIDiffusion: %s", job.error)
-        return str(job.error)
-    duration = wording.durationText(job.elapsed_s)
-    sentences = [_("Done in {duration}: '{name}'.").format(duration=duration, name=_name(job.node))]
-    if job.uncertaintyNode is not None:
-        sentences.append(_("Standard deviation: '{name}'.").format(name=_name(job.uncertaintyNode)))
-    sentences.append(_("The image is synthetic: research use only, not for diagnosis."))
-    return " ".join([*sentences, *job.warnings])
-
-
-def _name(node: Any) -> str:
-    return str(node.GetName())
-
-
 def _slices(volume: Any, card: ModelCard) -> int:
     """How many slices of the volume node the model works through."""
     matrix = vtk.vtkMatrix4x4()
@@ -294,12 +288,3 @@ def _slices(volume: Any, card: ModelCard) -> int:
     axes = [[matrix.GetElement(row, column) for column in range(3)] for row in range(3)]
     dimensions = volume.GetImageData().GetDimensions()
     return wording.sliceCount(np.array(axes), dimensions, card.orientation)
-
-
-def _deviceLabel(device: str) -> str:
-    return {
-        "auto": _("Automatic (the GPU if there is one)"),
-        "cpu": _("Processor (CPU)"),
-        "cuda": _("NVIDIA GPU (CUDA)"),
-        "mps": _("Apple GPU (MPS)"),
-    }[device]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import html
+import logging
 from typing import Protocol
 
 import numpy as np
 from midiffusion.card import ModelCard
+from midiffusion.errors import Cancelled
 from slicer.i18n import tr as _
 
+from .collaborators import Job
 from .parameters import Speed
 
 # Rows of ijkToRAS that point along the slices of an orientation.
@@ -134,3 +137,32 @@ def deviceText(progress: Progress) -> str:
     return _("Computing on {device}, {gigabytes:.1f} GB in use").format(
         device=progress.device, gigabytes=progress.memory_bytes / 1e9
     )
+
+
+def endingText(job: Job) -> str:
+    """How a job ended, and what to do."""
+    if isinstance(job.error, Cancelled):
+        return _("Cancelled. Nothing was added to the scene.")
+    if job.error is not None:
+        logging.error("MIDiffusion: %s", job.error)
+        return str(job.error)
+    duration = durationText(job.elapsed_s)
+    sentences = [
+        _("Done in {duration}: '{name}'.").format(duration=duration, name=job.node.GetName())
+    ]
+    if job.uncertaintyNode is not None:
+        sentences.append(
+            _("Standard deviation: '{name}'.").format(name=job.uncertaintyNode.GetName())
+        )
+    sentences.append(_("The image is synthetic: research use only, not for diagnosis."))
+    return " ".join([*sentences, *job.warnings])
+
+
+def deviceLabel(device: str) -> str:
+    """The words of a choice of device."""
+    return {
+        "auto": _("Automatic (the GPU if there is one)"),
+        "cpu": _("Processor (CPU)"),
+        "cuda": _("NVIDIA GPU (CUDA)"),
+        "mps": _("Apple GPU (MPS)"),
+    }[device]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+import types
+import urllib.parse
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,6 +291,9 @@ def test_the_panel_opens_without_torch(tmp_path: Path) -> None:
     """In a process that can't import torch or anything else beside Slicer's own packages."""
     script = f"""
 import sys
+import types
+import urllib.parse
+import urllib.request
 for name in ("torch", "safetensors", "SimpleITK", "scipy", "PIL", "matplotlib", "skimage"):
     sys.modules[name] = None
 sys.path[:0] = [{str(ROOT / "Testing")!r}, {str(MODULE.parent)!r}]
@@ -304,3 +311,43 @@ print(ui.translateButton.toolTip)
     assert done.returncode == 0, done.stderr
     if "No model was found" not in done.stdout:
         assert "PyTorch" in done.stdout
+
+
+# sample data
+
+
+def test_the_sample_data_are_registered_once_slicer_has_started(
+    driver: PanelDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = []
+
+    class SampleDataLogic:
+        @staticmethod
+        def registerCustomSampleDataSource(**source: Any) -> None:
+            registered.append(source)
+
+    module = types.ModuleType("SampleData")
+    module.SampleDataLogic = SampleDataLogic  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    driver.session.app.startupCompleted.emit()
+    assert {source["sampleName"] for source in registered} == {
+        "MIDiffusionHeadT1",
+        "MIDiffusionHeadFLAIR",
+    }
+    for source in registered:
+        file = Path(urllib.request.url2pathname(urllib.parse.urlparse(source["uris"]).path))
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert source["checksums"] == f"SHA256:{digest}"
+        assert source["fileNames"] == file.name
+        assert Path(source["thumbnailFileName"]).is_file()
+
+
+def test_an_unexpected_failure_to_start_is_told(ready: PanelDriver) -> None:
+    class Broken:
+        def start(self, sourceNode: Any, **arguments: Any) -> Any:
+            raise RuntimeError("out of luck")
+
+    ready.panel.logic = Broken()
+    ready.click()
+    ready.assertIdle()
+    assert "could not start (out of luck)" in ready.status
