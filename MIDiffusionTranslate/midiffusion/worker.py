@@ -29,6 +29,7 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import traceback
@@ -200,8 +201,8 @@ def _translate(
             "translation again."
         ) from error
     model = load_model(job["model"], job.get("model_folder"))
-    options = {key: job[key] for key in ("steps", "seed", "samples", "sampler", "device")
-               if job.get(key) is not None}
+    names = ("steps", "seed", "samples", "sampler", "device")
+    options = {name: job[name] for name in names if job.get(name) is not None}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         translation = model.translate(
@@ -209,9 +210,8 @@ def _translate(
             on_step=_StepReport(folder, channel, watch),
             **options,
         )
-    for warning in caught:
-        # Ours are for the user; those of the libraries below are for the log.
-        if issubclass(warning.category, UserWarning) and "midiffusion" in warning.filename:
+    for warning in caught:  # ours are for the user; those of the libraries below for the log
+        if "midiffusion" in Path(warning.filename).parts:
             channel.send("warning", message=str(warning.message))
         else:
             sys.stderr.write(f"{warning.filename}:{warning.lineno}: {warning.message}\n")
@@ -229,16 +229,9 @@ class _StepReport:
     def __call__(self, progress: Progress) -> None:
         if self._watch.requested.is_set():
             raise Cancelled("The translation was cancelled.")
-        self._channel.send(
-            "progress",
-            step=progress.step,
-            of=progress.of,
-            slices_done=progress.slices_done,
-            slices=progress.slices,
-            eta_s=progress.eta_s,
-            device=progress.device,
-            memory=progress.memory_bytes,
-        )
+        names = ("step", "of", "slices_done", "slices", "eta_s", "device")
+        known = {name: getattr(progress, name) for name in names}
+        self._channel.send("progress", **known, memory=progress.memory_bytes)
         if progress.preview is not None and time.monotonic() >= self._next_preview:
             self._next_preview = time.monotonic() + _PREVIEW_S
             self._previews += 1
@@ -291,7 +284,7 @@ def _report(error: BaseException, channel: Channel) -> int:
     else:
         code = "internal"
         message = (
-            f"The translation failed unexpectedly ({type(error).__name__}: {_one_line(error)}); "
+            f"The translation failed unexpectedly ({type(error).__name__}: {textwrap.shorten(str(error), 200)}); "
             "the log has the details for a report."
         )
     if code != Cancelled.code:
@@ -305,11 +298,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
     # The second is what the loader says when a library of torch finds no room.
     signs = ("cannot allocate memory", "failed to map segment")
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 if __name__ == "__main__":

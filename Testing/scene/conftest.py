@@ -15,6 +15,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from MIDiffusionTranslateLib.job import TranslationJob  # noqa: E402
 from MIDiffusionTranslateLib.logic import TranslateLogic  # noqa: E402
+from scene.launching import Spy  # noqa: E402
 from scene.phantoms import OBLIQUE, head, imageOf, vtkMatrix  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,3 +159,28 @@ def nodesOf() -> Callable[[Any], list[str]]:
         return sorted(scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes()))
 
     return nodes
+
+
+@pytest.fixture
+def spy(logic: TranslateLogic) -> Spy:
+    spy = Spy()
+    logic.launcher = spy
+    return spy
+
+
+@pytest.fixture
+def untouched(
+    scene: Any, handover: Path, nodesOf: Callable[[Any], list[str]]
+) -> Callable[[TranslationJob | None], None]:
+    """check(job): the scene and the hand-over folder are as if nothing had happened."""
+    before: list[list[str]] = []
+
+    def check(job: TranslationJob | None = None) -> None:
+        if not before:
+            before.append(nodesOf(scene))
+            return
+        assert nodesOf(scene) == before[0]
+        assert list(handover.iterdir()) == []
+        assert job is None or (job.node is None and job.uncertaintyNode is None)
+
+    return check

@@ -2,85 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from midiffusion.errors import (
-    CorruptModel,
     DiskFull,
-    InvalidCard,
-    InvalidParameter,
-    InvalidVolume,
     OutOfMemory,
-    UnknownModel,
     UnwritableTarget,
     WorkerDied,
 )
-from MIDiffusionTranslateLib.job import TranslationJob
 from MIDiffusionTranslateLib.logic import TranslateLogic
-from MIDiffusionTranslateLib.process import WorkerProcess, launchWorker
+from scene.launching import Spy
 from scene.phantoms import head
 from scene.test_worker import LIBRARY, isAlive
 
 resource = pytest.importorskip("resource", reason="limits are set the POSIX way")
 
 ENDLESS = 1_000_000  # steps
-
-
-class Spy:
-    """A launcher that remembers what it started, and can put limits on it."""
-
-    def __init__(self, **limits: int) -> None:
-        self.processes: list[WorkerProcess] = []
-        self._limits = limits
-
-    def __call__(self, folder: Path) -> WorkerProcess:
-        self.processes.append(launchWorker(folder, self._limit if self._limits else None))
-        return self.processes[-1]
-
-    def _limit(self) -> None:
-        for name, value in self._limits.items():
-            resource.setrlimit(getattr(resource, name), (value, value))
-
-    @property
-    def pid(self) -> int:
-        return self.processes[-1].pid
-
-
-@pytest.fixture
-def spy(logic: TranslateLogic) -> Spy:
-    spy = Spy()
-    logic.launcher = spy
-    return spy
-
-
-@pytest.fixture
-def untouched(
-    scene: Any, handover: Path, nodesOf: Callable[[Any], list[str]]
-) -> Callable[[TranslationJob | None], None]:
-    """check(job): the scene and the hand-over folder are as if nothing had happened."""
-    before: list[list[str]] = []
-
-    def check(job: TranslationJob | None = None) -> None:
-        if not before:
-            before.append(nodesOf(scene))
-            return
-        assert nodesOf(scene) == before[0]
-        assert list(handover.iterdir()) == []
-        assert job is None or (job.node is None and job.uncertaintyNode is None)
-
-    return check
 
 
 def test_cancel(
@@ -266,76 +211,6 @@ def test_an_interpreter_that_is_not_there(
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(WorkerDied, match="can't be started"):
         logic.translate(source, tinyModel)
-    untouched()
-
-
-PARAMETERS = {
-    "steps 0": ({"steps": 0}, InvalidParameter, "Steps is 0"),
-    "steps 2.5": ({"steps": 2.5}, InvalidParameter, "Steps is 2.5"),
-    "no samples": ({"samples": 0}, InvalidParameter, "Samples is 0"),
-    "negative seed": ({"seed": -1}, InvalidParameter, "Seed is -1"),
-    "device": ({"device": "gpu"}, InvalidParameter, "Device is gpu"),
-    "model": ({"model": "no-such-model"}, UnknownModel, "no model 'no-such-model'"),
-}
-
-
-@pytest.mark.parametrize("case", PARAMETERS)
-def test_what_can_be_refused_is_refused_before_a_process_starts(
-    case: str, addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, untouched: Any
-) -> None:
-    changes, kind, words = PARAMETERS[case]
-    source = addVolume()
-    untouched()
-    with pytest.raises(kind, match=words):
-        logic.start(source, **{"model": tinyModel, **changes})
-    assert spy.processes == []
-    untouched()
-
-
-def test_a_bad_volume_is_refused_before_a_process_starts(
-    addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, untouched: Any
-) -> None:
-    source = addVolume(np.zeros((3, 4, 5), np.int16))
-    untouched()
-    with pytest.raises(InvalidVolume, match="constant"):
-        logic.translate(source, tinyModel)
-    assert spy.processes == []
-    untouched()
-
-
-@functools.cache
-def damaged(model: Path, folder: Path, what: str) -> Path:
-    copy = folder / what
-    shutil.copytree(model, copy)
-    if what == "weights":
-        weights = bytearray((copy / "weights.safetensors").read_bytes())
-        weights[-1] ^= 1
-        (copy / "weights.safetensors").write_bytes(weights)
-    else:
-        card = json.loads((copy / "card.json").read_text())
-        card["pixel_mm"] = "five"
-        (copy / "card.json").write_text(json.dumps(card))
-    return copy
-
-
-@pytest.mark.parametrize(
-    ("what", "kind", "words"),
-    [("weights", CorruptModel, "SHA-256"), ("card", InvalidCard, "pixel_mm")],
-)
-def test_damaged_models(
-    what: str,
-    kind: type[Exception],
-    words: str,
-    addVolume: Any,
-    logic: Any,
-    tinyModel: Path,
-    tmp_path: Path,
-    untouched: Any,
-) -> None:
-    source = addVolume()
-    untouched()
-    with pytest.raises(kind, match=words):
-        logic.translate(source, damaged(tinyModel, tmp_path, what))
     untouched()
 
 
