@@ -30,8 +30,8 @@ screenshots: $(VENV)/.test
 	QT_QPA_PLATFORM=offscreen $(PY) Testing/panel/screenshots.py
 
 clean:
-	rm -rf $(VENV) out build .pytest_cache .mypy_cache .ruff_cache MIDiffusionTranslate/*.egg-info
-	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	rm -rf $(VENV) out build MIDiffusionTranslate/*.egg-info
+	find . -path ./.git -prune -o \( -name __pycache__ -o -name '.*_cache' \) -prune -exec rm -rf {} +
 
 # Stamps: a second run finds them and starts at once; a change of pyproject.toml renews them.
 $(VENV)/.created:

@@ -13,11 +13,14 @@ MODULE = Path(__file__).resolve().parents[2] / "MIDiffusionTranslate"
 
 
 def shipped(module: Path) -> tuple[list[str], list[str]]:
-    """The Python scripts and the other files of the module, relative to its folder, sorted."""
+    """The Python scripts and the other files of the module, relative to its folder, sorted.
+
+    Caches, hidden files and what pip leaves behind are not part of it.
+    """
     scripts, resources = [], []
     for path in module.rglob("*"):
         relative = path.relative_to(module)
-        built = any(part == "__pycache__" or part.endswith(".egg-info") for part in relative.parts)
+        built = any(re.fullmatch(r"__pycache__|\..*|.*\.egg-info", part) for part in relative.parts)
         if built or path.is_dir() or path.name == "CMakeLists.txt":
             continue
         (scripts if path.suffix == ".py" else resources).append(relative.as_posix())
