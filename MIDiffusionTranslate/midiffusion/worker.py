@@ -282,11 +282,8 @@ def _report(error: BaseException, channel: Channel) -> int:
     elif isinstance(error, KeyboardInterrupt):
         code, message = Cancelled.code, "The translation was cancelled."
     else:
-        code = "internal"
-        message = (
-            f"The translation failed unexpectedly ({type(error).__name__}: {textwrap.shorten(str(error), 200)}); "
-            "the log has the details for a report."
-        )
+        code, reason = "internal", textwrap.shorten(f"{type(error).__name__}: {error}", 200)
+        message = f"The translation failed unexpectedly ({reason}); see the log for a report."
     if code != Cancelled.code:
         traceback.print_exception(error, file=sys.stderr)
     with contextlib.suppress(Cancelled):
