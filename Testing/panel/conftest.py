@@ -64,12 +64,12 @@ class PanelDriver:
         self.click()
         self.waitForEnd()
 
-    def waitForEnd(self, seconds: float = 120) -> None:
+    def waitForEnd(self, seconds: float = 300) -> None:
         self.session.wait(lambda: self.panel.job is None, seconds, "the end of the translation")
 
     def waitForProgress(self) -> Any:
         """The job, once its worker has reported progress."""
-        self.session.wait(lambda: self.ui.progressBar.value > 0 or self.panel.job is None, 120)
+        self.session.wait(lambda: self.ui.progressBar.value > 0 or self.panel.job is None, 300)
         assert self.panel.job is not None, self.status
         return self.panel.job
 
@@ -100,7 +100,7 @@ class PanelDriver:
         assert self.panel.job is None
         assert self.widget.logic.jobs == []
         assert not self.widget.logic._timers
-        self.session.wait(lambda: not self.workers(), 5, "the end of the worker process")
+        self.session.wait(lambda: not self.workers(), 30, "the end of the worker process")
         assert list(self.handover.iterdir()) == []
         assert not self.ui.runArea.visible
         assert self.ui.inputsSection.enabled

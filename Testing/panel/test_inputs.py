@@ -306,7 +306,7 @@ assert ui.installButton.visible or not ui.installButton.isHidden()
 print(ui.translateButton.toolTip)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     if "No model was found" not in done.stdout:

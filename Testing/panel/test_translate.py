@@ -38,7 +38,7 @@ def test_a_click_translates(ready: PanelDriver) -> None:
     job = ready.panel.job
     assert ready.ui.runArea.visible
     assert not ready.ui.inputsSection.enabled
-    ready.session.wait(previewed, 120)
+    ready.session.wait(previewed, 300)
     ticker.stop()
     assert {"Cancel", "preview"} <= seen
     assert len(ticks) > 20  # the event loop went on
@@ -112,7 +112,7 @@ def test_cancel(ready: PanelDriver) -> None:
     ready.click()
     assert ready.ui.translateButton.text == "Cancelling..."
     assert not ready.ui.translateButton.enabled
-    ready.waitForEnd(20)
+    ready.waitForEnd(60)
     ready.assertIdle()
     assert ready.status == "Cancelled. Nothing was added to the scene."
     assert ready.volumes() == ["T1"]
@@ -124,7 +124,7 @@ def test_cancel(ready: PanelDriver) -> None:
 def test_cancel_while_the_worker_starts(ready: PanelDriver) -> None:
     ready.click()
     ready.click()
-    ready.waitForEnd(20)
+    ready.waitForEnd(60)
     ready.assertIdle()
     assert ready.status == "Cancelled. Nothing was added to the scene."
     assert ready.volumes() == ["T1"]
@@ -190,7 +190,7 @@ def test_a_killed_worker(ready: PanelDriver) -> None:
     ready.click()
     job = ready.waitForProgress()
     os.kill(job._process.pid, signal.SIGKILL)
-    ready.waitForEnd(20)
+    ready.waitForEnd(60)
     ready.assertIdle()
     assert "ended from outside" in ready.status
     assert ready.volumes() == ["T1"]
@@ -221,14 +221,14 @@ def test_a_constant_image(ready: PanelDriver) -> None:
 def test_the_preview_can_be_switched_off(ready: PanelDriver) -> None:
     ready.runForever()
     ready.click()
-    ready.session.wait(lambda: ready.ui.previewLabel.visible, 60)
+    ready.session.wait(lambda: ready.ui.previewLabel.visible, 300)
     ready.ui.previewCheckBox.checked = False
     assert not ready.ui.previewLabel.visible
     at = ready.ui.progressBar.value
-    ready.session.wait(lambda: ready.ui.progressBar.value > at, 60)
+    ready.session.wait(lambda: ready.ui.progressBar.value > at, 300)
     assert not ready.ui.previewLabel.visible
     ready.click()
-    ready.waitForEnd(20)
+    ready.waitForEnd(60)
 
 
 def test_the_module_tests_itself(session: Any, handover: Path) -> None:
