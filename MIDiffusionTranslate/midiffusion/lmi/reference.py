@@ -17,8 +17,6 @@ Why this is fast, without a change in the result:
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,14 +28,16 @@ LEVELS = 255.0
 SPACING = LEVELS / (BINS - 1)
 SIGMA = 8.0
 EPSILON = 1e-10
-MIDDLE = 18.0
+NEGLIGIBLE = 1e-18
 # Integers below and above these have a response of exactly 0 in float32 at every bin.
 LOWEST, HIGHEST = -128, 383
 REACH = 6.5 * SIGMA
-WIDTHS = (6, 9, 12, 15, 18, 22, BINS)
+WIDTHS = (9, 12, 15, 18, 22, BINS)
 TILE_PIXELS = 1 << 14
 TILE_ENTRIES = 1 << 16
-LARGE_TILE_ENTRIES = 1 << 25
+TILE_PATCHES = 256
+# Processors with memory to spare and a price on every call.
+LARGE_TILE_ENTRIES, LARGE_TILE_PATCHES = 1 << 23, 1 << 14
 
 # Rows that the three candidate windows of an axis read, relative to the pixel: a mosaic of 3 x 3
 # patches side by side, entered one sample before, at, and one sample after the pixel's own patch.
@@ -54,9 +54,10 @@ def maps(u: Tensor, v: Tensor, shift: bool, normalised: bool) -> Tensor:
     """
     table = _responses(u.device)
     result = torch.empty_like(u, dtype=torch.float32)
-    for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
-        for i in range(b.start, b.stop):
-            result[i, y] = _block(u[i], v[i], y, table, shift, normalised)
+    for i in range(len(u)):
+        levels_u, levels_v = _Levels(u[i]), _Levels(v[i])
+        for _, y in tiles((1, u.shape[1], u.shape[2]), TILE_PIXELS):
+            result[i, y] = _rows(levels_u, levels_v, y, table, shift, normalised)
     return result.to(u.dtype)
 
 
@@ -64,128 +65,146 @@ def _responses(device: torch.device) -> Tensor:
     """Response of every bin to every integer, [HIGHEST - LOWEST + 1, BINS]."""
     levels = torch.arange(LOWEST, HIGHEST + 1, device=device, dtype=torch.float32)
     centres = torch.linspace(0, LEVELS, BINS, device=device)
-    return torch.exp(-0.5 * ((levels[:, None] - centres) / SIGMA) ** 2)
+    response = torch.exp(-0.5 * ((levels[:, None] - centres) / SIGMA) ** 2)
+    # Products of smaller ones would be subnormal: nothing to the result, much to the processor.
+    return response.masked_fill_(response < NEGLIGIBLE, 0)
 
 
-def _block(
-    u: Tensor, v: Tensor, rows: slice, table: Tensor, shift: bool, normalised: bool
+class _Levels:
+    """One slice as rows of the table, with a frame of intensity 0, and the reach of its patches."""
+
+    def __init__(self, image: Tensor) -> None:
+        levels = F.pad((image * LEVELS).clamp(LOWEST, HIGHEST).to(torch.int32), (1, 1, 1, 1))
+        self.row = levels.shape[1]
+        self.table_row = (levels - LOWEST).view(-1)
+        self.highest = F.max_pool2d(levels.float()[None], 3, 1)[0]
+        self.lowest = -F.max_pool2d(-levels.float()[None], 3, 1)[0]
+
+    def extent(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """First bin within reach of each patch, and the index in WIDTHS of how many to visit."""
+        low = ((self.lowest[rows].clamp(0, LEVELS) - REACH) / SPACING).ceil().clamp(min=0)
+        high = ((self.highest[rows].clamp(0, LEVELS) + REACH) / SPACING).floor().clamp(max=BINS - 1)
+        widths = torch.tensor(WIDTHS, device=low.device)
+        index = torch.bucketize((high - low + 1).view(-1), widths, out_int32=True)
+        return torch.minimum(low.view(-1).int(), BINS - widths.int()[index]), index
+
+    def flat(self, rows: slice) -> Tensor:
+        """Where a patch holds one value, and one that the bins see."""
+        lowest = self.lowest[rows]
+        seen = (lowest >= 0) & (lowest <= LEVELS)
+        return ((lowest == self.highest[rows]) & seen).view(-1)
+
+
+def _rows(
+    u: _Levels, v: _Levels, rows: slice, table: Tensor, shift: bool, normalised: bool
 ) -> Tensor:
     """The map of some rows of one slice, [rows, W]."""
-    patch_u, patch_v = _patches(u, rows), _patches(v, rows)
-    low_u, extent_u = _extent(patch_u)
-    low_v, extent_v = _extent(patch_v)
-    position, leaves = _windows(u.device) if shift else (None, None)
-    edges = _edges(u.shape[0], u.shape[1], rows, u.device)
+    device = table.device
+    low_u, extent_u = u.extent(rows)
+    low_v, extent_v = v.extent(rows)
     group = extent_u * len(WIDTHS) + extent_v
-    flat = _flat(patch_u) | _flat(patch_v)
-    group[flat] = -1
-    order = torch.argsort(group)
-    value = torch.zeros(len(group), device=u.device)
-    start = 0
-    numbers, counts = group.unique(return_counts=True)
-    for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-        members = order[start : start + count]
-        start += count
-        if number < 0:
-            continue
+    group[u.flat(rows) | v.flat(rows)] = -1
+    counts = torch.bincount(group + 1).tolist()
+    order = group.argsort().int()
+    down, across = _axis(len(u.highest), u.row, device)[:, rows], _axis(u.row - 2, 1, device)
+    tile = _Tile(TILE_ENTRIES if device.type == "cpu" else LARGE_TILE_ENTRIES, table)
+    value = torch.zeros(len(group), device=device)
+    start = counts[0]
+    for number, count in enumerate(counts[1:]):
         width_u, width_v = WIDTHS[number // len(WIDTHS)], WIDTHS[number % len(WIDTHS)]
-        entries = TILE_ENTRIES if u.device.type == "cpu" else LARGE_TILE_ENTRIES
-        step = max(1, entries // (width_u * width_v * (9 if shift else 1)))
-        for chosen in members.split(step):
-            samples_v = patch_v[chosen].int()
-            if position is None or leaves is None:
-                samples_v = samples_v[:, :, None]
-            else:
-                samples_v = samples_v[:, position]
-                out = (edges[chosen] @ leaves).view_as(samples_v) > 0
-                samples_v.masked_fill_(out, -LOWEST)
-            density_u = _gather(table, patch_u[chosen].int(), low_u[chosen], width_u)
-            density_v = _gather(table, samples_v, low_v[chosen], width_v)
-            value[chosen] = _information(density_u, density_v, normalised)
-    return value.view(-1, u.shape[1])
+        most = TILE_PATCHES if device.type == "cpu" else LARGE_TILE_PATCHES
+        step = max(1, min(most, tile.entries // (width_u * width_v)))
+        for chosen in order[start : start + count].split(step) if count else ():
+            # Position of every sample of every window, [windows y, x, pixels, samples y, x].
+            y = down.index_select(1, chosen // (u.row - 2))[:, None, :, :, None]
+            x = across.index_select(1, chosen % (u.row - 2))[None, :, :, None, :]
+            own = (y[1:2] + x[:, 1:2]).view(-1)
+            searched = (y + x).view(-1) if shift else own
+            value[chosen] = tile.information(
+                u.table_row.index_select(0, own).view(1, -1, 9),
+                v.table_row.index_select(0, searched).view(-1, len(chosen), 9),
+                low_u.index_select(0, chosen),
+                low_v.index_select(0, chosen),
+                (width_u, width_v),
+                normalised,
+            )
+        start += count
+    return value.view(-1, u.row - 2)
 
 
-def _patches(image: Tensor, rows: slice) -> Tensor:
-    """The nine samples round every pixel as rows of the table, int16 [rows * W, 9]."""
-    height, width = image.shape
-    levels = (image * LEVELS).clamp(LOWEST, HIGHEST).to(torch.int16)
-    levels = F.pad(levels, (1, 1, 1, 1))[rows.start : rows.stop + 2] - LOWEST
-    count = rows.stop - rows.start
-    views = [levels[y : y + count, x : x + width] for y in range(3) for x in range(3)]
-    return torch.stack(views, dim=-1).view(-1, 9)
+def _axis(length: int, stride: int, device: torch.device) -> Tensor:
+    """Where, along a framed axis, each sample of each window of each pixel is read.
 
-
-def _extent(patch: Tensor) -> tuple[Tensor, Tensor]:
-    """First bin within reach of a patch, and the index in WIDTHS of how many bins to visit."""
-    levels = (patch + LOWEST).clamp(0, int(LEVELS))
-    low = ((levels.amin(1) - REACH) / SPACING).ceil().clamp(min=0)
-    high = ((levels.amax(1) + REACH) / SPACING).floor().clamp(max=BINS - 1)
-    widths = torch.tensor(WIDTHS, device=patch.device)
-    index = torch.bucketize(high - low + 1, widths)
-    return torch.minimum(low.int(), (BINS - widths[index]).int()), index
-
-
-def _flat(patch: Tensor) -> Tensor:
-    """Where a patch holds one value, and one that the bins see."""
-    lowest, highest = patch.amin(1), patch.amax(1)
-    return (lowest == highest) & (lowest >= -LOWEST) & (lowest <= int(LEVELS) - LOWEST)
-
-
-def _windows(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Which of the nine samples each of the nine windows of the mosaic reads.
+    Beyond the mosaic's first and last sample that is the frame, at 0.
 
     Returns:
-        [9 samples, 9 windows]: position in the patch.
-        [4, 81]: 1 where a pixel at the top, bottom, left or right edge leaves the mosaic, beyond
-        which it reads 0.
+        [3 windows, length, 3 samples], times `stride`.
     """
-    windows = [(ky, kx) for ky in range(3) for kx in range(3)]
-    samples = [(py, px) for py in range(3) for px in range(3)]
-    position = [
-        [(_ROWS[ky][py] + 1) * 3 + _ROWS[kx][px] + 1 for ky, kx in windows] for py, px in samples
-    ]
-    leaves = [
-        [float((p[axis], k[axis]) == (end, end)) for p in samples for k in windows]
-        for axis in range(2)
-        for end in (0, 2)
-    ]
-    return torch.tensor(position, device=device), torch.tensor(leaves, device=device)
+    offsets = torch.tensor(_ROWS, device=device, dtype=torch.int32)[:, None]
+    position = torch.arange(1, length + 1, device=device, dtype=torch.int32)[:, None] + offsets
+    position[0, 0, 0] = 0
+    position[2, -1, 2] = 0
+    return position * stride
 
 
-def _edges(height: int, width: int, rows: slice, device: torch.device) -> Tensor:
-    """1 for the pixels at the top, bottom, left and right edge, [rows * W, 4]."""
-    y = torch.arange(rows.start, rows.stop, device=device)[:, None].expand(-1, width)
-    x = torch.arange(width, device=device).expand(len(y), -1)
-    sides = (y == 0, y == height - 1, x == 0, x == width - 1)
-    return torch.stack(sides, dim=-1).view(-1, 4).float()
+class _Tile:
+    """Some patches' information, worked out in one workspace that is used again and again."""
 
+    def __init__(self, entries: int, table: Tensor) -> None:
+        self.entries = max(entries, BINS * BINS)
+        self.table = table.view(-1)
+        self.mass = table.sum(1)
+        self.responses = table.new_empty(self.entries * 9 // WIDTHS[0])
+        self.joint = table.new_empty(self.entries)
+        self.terms = table.new_empty(self.entries)
 
-def _gather(table: Tensor, levels: Tensor, low: Tensor, width: int) -> Tensor:
-    """Responses of `width` bins from each patch's `low`: [N, ...] -> [N, ..., width]."""
-    # Every stretch of the flat table is a row of this view: rows overlap, nothing is copied.
-    stretches = table.as_strided((table.numel() - width + 1, width), (1, 1))
-    index = levels * BINS + low.view(-1, *[1] * (levels.ndim - 1))
-    return stretches.index_select(0, index.view(-1)).view(*levels.shape, width)
+    def information(
+        self,
+        u: Tensor,
+        v: Tensor,
+        low_u: Tensor,
+        low_v: Tensor,
+        widths: tuple[int, int],
+        normalised: bool,
+    ) -> Tensor:
+        """Maximum over windows of the information between patches, [N].
 
+        Args:
+            u: samples, as rows of the table, [1, N, samples].
+            v: samples, [windows, N, samples].
+            low_u, low_v: first bin to visit, [N].
+            widths: how many bins to visit in u and in v.
+            normalised: as in `maps`.
+        """
+        windows, n, samples = v.shape
+        width_u, width_v = widths
+        mass_u = self.mass.index_select(0, u.view(-1)).view_as(u)
+        mass_v = self.mass.index_select(0, v.view(-1)).view_as(v)
+        share = 1 / (mass_v.mul_(mass_u).sum(2) + EPSILON)
+        stretches_u, stretches_v = self._stretches(width_u), self._stretches(width_v)
+        start_u, start_v = u * BINS + low_u[:, None], v * BINS + low_v[:, None]
+        r_u = stretches_u.index_select(0, start_u.view(-1)).view(n, samples, width_u)
+        r_v = self.responses[: n * samples * width_v].view(n, samples, width_v)
+        marginal = r_v.new_empty(windows, n, width_v)
+        joint = self.joint[: n * width_u * width_v].view(n, width_u, width_v)
+        terms = self.terms[: joint.numel()].view_as(joint)
+        negative = share.new_empty(windows, n)
+        for k in range(windows):
+            torch.index_select(stretches_v, 0, start_v[k].view(-1), out=r_v.view(-1, width_v))
+            torch.sum(r_v, 1, out=marginal[k])
+            torch.bmm(r_u.transpose(1, 2), r_v.mul_(share[k, :, None, None]), out=joint)
+            torch.add(joint, EPSILON, out=terms).log2_().mul_(joint)
+            torch.sum(terms.view(n, -1), 1, out=negative[k])
+        h_u = _entropy(_density(r_u.sum(1)))
+        h_v = _entropy(_density(marginal))
+        information = h_u + h_v + negative
+        if normalised:
+            information = 2 * (information + EPSILON) / (h_u + h_v + EPSILON)
+        return information.amax(0)
 
-def _information(u: Tensor, v: Tensor, normalised: bool) -> Tensor:
-    """Maximum over windows k of the information between [N, p, b] and [N, p, k, c] -> [N]."""
-    n, _, windows, width = v.shape
-    h_u = _entropy(_density(u.sum(1)))[:, None]
-    h_v = _entropy(_density(v.sum(1)))
-    total = torch.einsum("np,npk->nk", u.sum(-1), v.sum(-1))
-    share = 1 / (total + EPSILON)
-    # With x = density / EPSILON, log(density + EPSILON) = log1p(x) + log(EPSILON), and log1p is
-    # much cheaper than log2. MIDDLE keeps the sum small, or float32 would lose a digit.
-    v = (v * (share / EPSILON)[:, None, :, None]).view(n, -1, windows * width)
-    joint = torch.bmm(u.transpose(1, 2), v)
-    terms = joint.log1p().sub_(MIDDLE).mul_(joint).sum(1).view(n, windows, width).sum(-1)
-    rest = (MIDDLE + math.log(EPSILON)) * total * share
-    h_joint = -(EPSILON * terms + rest) / math.log(2)
-    information = h_u + h_v - h_joint
-    if normalised:
-        information = 2 * (information + EPSILON) / (h_u + h_v + EPSILON)
-    return information.amax(1)
+    def _stretches(self, width: int) -> Tensor:
+        """Every stretch of the flat table as a row: rows overlap, nothing is copied."""
+        return self.table.as_strided((len(self.table) - width + 1, width), (1, 1))
 
 
 def _density(mass: Tensor) -> Tensor:

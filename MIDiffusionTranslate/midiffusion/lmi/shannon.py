@@ -23,7 +23,7 @@ from midiffusion.lmi.patches import SHIFTS, Neighbourhood, replicate, tiles
 
 BINS = 27
 TINY = 1e-12
-TILE_PIXELS = 512
+TILE_PIXELS = 128
 
 
 def maps(

@@ -1,0 +1,272 @@
+"""`midiffusion benchmark lmi`: time and memory of the LMI layer against its definition.
+
+The yardstick is `midiffusion.lmi.definition`: unfold, the joint density of all pixels of one slice
+in float32, the same number of threads. Every row first checks that the layer's output is that of
+its own estimator's definition, then times both in turns and keeps the best of each, so that
+whatever else the machine does hits both. A ratio is always over the parity mode's definition
+(nine windows), which is what the published method pays.
+
+Memory is the rise of a fresh process over its idle state (code loaded, images there, a 24 x 24
+part of them already worked through), for both sides alike.
+
+Prints a table on stdout; `--json` keeps the figures and names the device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from midiffusion import __version__
+from midiffusion.errors import InvalidParameter, WorkerDied
+from midiffusion.lmi import LocalMutualInformation
+from midiffusion.lmi.definition import definition
+from midiffusion.lmi.layer import Estimator, Search
+
+from .report import markdown_table, write_json
+
+_SLICES = Path(__file__).parents[3] / "Testing/library/data/lmi_reference.npz"
+_BASELINE = "definition"
+
+Images = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One use of the layer."""
+
+    estimator: Estimator
+    search: Search
+    images: str = "slices"
+
+    @property
+    def name(self) -> str:
+        """As in the table."""
+        searched = {"shift": "9 windows" if self.estimator == "reference" else "9 shifts"}
+        return f"{self.estimator}, {searched.get(self.search, 'centre only')}"
+
+
+CASES = (
+    Case("reference", "shift"),
+    Case("reference", "shift", "noise"),
+    Case("kde", "shift"),
+    Case("kde", "none"),
+    Case("shannon", "shift"),
+    Case("shannon", "none"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    seconds, baseline_seconds: best of the repeats, this case and the parity definition.
+    own_difference: largest difference to the definition of its own estimator.
+    memory_bytes, baseline_memory_bytes: rise over idle, None where it can't be measured.
+    """
+
+    case: str
+    images: str
+    seconds: float
+    baseline_seconds: float
+    own_difference: float
+    memory_bytes: int | None
+    baseline_memory_bytes: int | None
+
+    @property
+    def faster(self) -> float:
+        """How many times faster than the parity definition."""
+        return self.baseline_seconds / self.seconds
+
+    @property
+    def smaller(self) -> float | None:
+        """How many times less memory than the parity definition."""
+        if self.memory_bytes is None or self.baseline_memory_bytes is None:
+            return None
+        return self.baseline_memory_bytes / max(self.memory_bytes, 4096)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
+    options = _parser().parse_args(argv)
+    if options.size < 24 or options.repeats < 1 or options.threads < 1:
+        raise InvalidParameter("--size must be at least 24, --repeats and --threads at least 1.")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InvalidParameter("--device cuda needs a CUDA device, and PyTorch finds none.")
+    torch.set_num_threads(options.threads)
+    if options.memory_of is not None:
+        number, baseline = options.memory_of.split(":")
+        print(_memory(CASES[int(number)], baseline == _BASELINE, options.size, options.device))
+        return 0
+    rows = []
+    for number in range(len(CASES)):
+        rows.append(_measure(number, options))
+        print(f"{CASES[number].name} ({CASES[number].images}) done", file=sys.stderr)
+    device = torch.cuda.get_device_name() if options.device == "cuda" else _processor()
+    print(
+        f"LMI of one {options.size} x {options.size} slice, float32: {device}, "
+        f"{options.threads} threads, PyTorch {torch.__version__}\n"
+    )
+    print(_table(rows))
+    if options.json is not None:
+        report = {
+            "benchmark": "lmi",
+            "version": __version__,
+            "device": device,
+            "threads": options.threads,
+            "torch": torch.__version__,
+            "size": options.size,
+            "repeats": options.repeats,
+            "rows": [asdict(row) | {"faster": row.faster, "smaller": row.smaller} for row in rows],
+        }
+        write_json(options.json, report)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="midiffusion benchmark lmi", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add("--size", type=int, default=128, metavar="N", help="side of the slice (default 128)")
+    add("--repeats", type=int, default=5, metavar="N", help="times each is run (default 5)")
+    add("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="(default: all)")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--memory-of", help=argparse.SUPPRESS)
+    return parser
+
+
+def _images(kind: str, size: int, device: str) -> Images:
+    """Two images [1, 1, size, size] in [0, 1]: real slices where there are some, or noise."""
+    if kind == "noise" or not _SLICES.exists():
+        generator = torch.Generator().manual_seed(0)
+        u, v = torch.rand(2, 1, 1, size, size, generator=generator)
+    else:
+        with np.load(_SLICES) as data:
+            pair = [data[name].astype(np.float32) / 255 for name in ("t1_0", "flair_0")]
+        repeats = -(-size // pair[0].shape[0])
+        u, v = (
+            torch.from_numpy(np.tile(x, (repeats, repeats))[:size, :size].copy())[None, None]
+            for x in pair
+        )
+    return u.to(device), v.to(device)
+
+
+def _baseline(u: Tensor, v: Tensor) -> Tensor:
+    return definition("reference", u[0, 0], v[0, 0], search="shift")
+
+
+def _own_definition(case: Case, u: Tensor, v: Tensor) -> Tensor:
+    return definition(case.estimator, u[0, 0], v[0, 0], search=case.search)
+
+
+def _seconds(compute: Callable[[], Tensor], device: str) -> float:
+    start = time.perf_counter()
+    compute()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def _measure(number: int, options: argparse.Namespace) -> Row:
+    case = CASES[number]
+    u, v = _images(case.images, options.size, options.device)
+    layer = LocalMutualInformation(case.estimator, search=case.search)
+    difference = float((layer(u, v)[0, 0] - _own_definition(case, u, v)).abs().max())
+    ours, theirs = [], []
+    for _ in range(options.repeats):
+        ours.append(_seconds(lambda: layer(u, v), options.device))
+        theirs.append(_seconds(lambda: _baseline(u, v), options.device))
+    memory = [_memory_apart(f"{number}:{side}", options) for side in ("layer", _BASELINE)]
+    return Row(case.name, case.images, min(ours), min(theirs), difference, *memory)
+
+
+def _memory_apart(what: str, options: argparse.Namespace) -> int | None:
+    """Rise of memory in a fresh process, bytes."""
+    command = [sys.executable, "-m", "midiffusion", "benchmark", "lmi", "--memory-of", what]
+    command += [f"--{name}={getattr(options, name)}" for name in ("size", "threads", "device")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkerDied(f"The process that measures memory failed: {done.stderr.strip()[-300:]}")
+    rise: int | None = json.loads(done.stdout)["rise"]
+    return rise
+
+
+@torch.no_grad()
+def _memory(case: Case, baseline: bool, size: int, device: str) -> str:
+    """Rise of peak over idle, as JSON: bytes, or null where this system can't tell."""
+    u, v = _images(case.images, size, device)
+    layer = LocalMutualInformation(case.estimator, search=case.search)
+    compute = _baseline if baseline else layer
+    middle = slice(size // 2 - 12, size // 2 + 12)
+    compute(u[..., middle, middle].contiguous(), v[..., middle, middle].contiguous())
+    rise: int | None = None
+    if device == "cuda":
+        torch.cuda.synchronize()
+        idle = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        compute(u, v)
+        torch.cuda.synchronize()
+        rise = torch.cuda.max_memory_allocated() - idle
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+        idle = _status("VmRSS")
+        compute(u, v)
+        rise = _status("VmHWM") - idle
+    return json.dumps({"rise": rise})
+
+
+def _status(field: str) -> int:
+    """A field of this process's status, bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+def _processor() -> str:
+    """What the machine calls its processor."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _table(rows: Sequence[Row]) -> str:
+    header = ("case", "images", "ms", "definition ms", "times faster", "MB", "definition MB")
+    header += ("times smaller", "largest difference to its own definition")
+    return markdown_table(
+        header,
+        [
+            (
+                row.case,
+                row.images,
+                f"{row.seconds * 1e3:.1f}",
+                f"{row.baseline_seconds * 1e3:.0f}",
+                f"{row.faster:.1f}",
+                _megabytes(row.memory_bytes),
+                _megabytes(row.baseline_memory_bytes),
+                "" if row.smaller is None else f"{row.smaller:.0f}",
+                f"{row.own_difference:.1e}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.1f}"
