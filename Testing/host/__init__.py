@@ -117,7 +117,7 @@ def start(settings_folder: str | Path, *, slicer_python: str | Path | None = Non
     """
     global _session
     if _session is None:
-        _install(slicer_python or os.environ.get("HOST_SLICER_PYTHON"))
+        _install(slicer_python or os.environ.get("HOST_SLICER_PYTHON") or None)
         _session = Session(settings_folder)
     else:
         _session.renew(settings_folder)
