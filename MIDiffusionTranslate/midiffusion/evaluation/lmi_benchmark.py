@@ -28,12 +28,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midiffusion import __version__
-from midiffusion.errors import InvalidParameter, WorkerDied
-from midiffusion.lmi import LocalMutualInformation
-from midiffusion.lmi.definition import definition
-from midiffusion.lmi.layer import Estimator, Search
-
+from .. import __version__
+from ..errors import InvalidParameter, WorkerDied
+from ..lmi import LocalMutualInformation
+from ..lmi.definition import definition
+from ..lmi.layer import Estimator, Search
 from .report import markdown_table, write_json
 
 _SLICES = Path(__file__).parents[3] / "Testing/library/data/lmi_reference.npz"

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion.errors import InvalidData, UnwritableTarget
-
+from ..errors import InvalidData, UnwritableTarget
 from .datasets.subject import Subject
 
 

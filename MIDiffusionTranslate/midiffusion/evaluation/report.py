@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from midiffusion.errors import UnwritableTarget
-
+from ..errors import UnwritableTarget
 from .bootstrap import Interval
 
 

@@ -26,13 +26,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from midiffusion import __version__
-from midiffusion.device import choose_device, describe
-from midiffusion.errors import InvalidParameter, UnwritableTarget
-from midiffusion.model import TranslationModel, load_model
-from midiffusion.samplers import SAMPLERS
-from midiffusion.volume import Volume
-
+from .. import __version__
+from ..device import choose_device, describe
+from ..errors import InvalidParameter, UnwritableTarget
+from ..model import TranslationModel, load_model
+from ..samplers import SAMPLERS
+from ..volume import Volume
 from .baselines.diffusion import MIDiffusion, Sampling
 from .datasets import Subject, dataset
 from .scorer import score_subject

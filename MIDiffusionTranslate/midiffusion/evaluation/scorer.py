@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion.errors import InvalidData
-
+from ..errors import InvalidData
 from . import metrics
 from .bootstrap import Interval, interval, statistic_interval
 from .datasets.subject import HU_PER_UNIT, Subject, area_average

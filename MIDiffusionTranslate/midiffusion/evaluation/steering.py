@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion import __version__
-from midiffusion.errors import InvalidParameter
-from midiffusion.volume import Volume
-
+from .. import __version__
+from ..errors import InvalidParameter
+from ..volume import Volume
 from .bootstrap import Interval, interval, statistic_interval
 from .datasets import Subject, dataset
 from .datasets.subject import as_acquired
@@ -35,7 +34,7 @@ from .report import estimate_text, markdown_table, say, write_json
 from .scorer import score_subject
 
 if TYPE_CHECKING:
-    from midiffusion.model import TranslationModel
+    from ..model import TranslationModel
 
 # source [S, H, W] in [0, 1.25] as `SourceIntensity` makes it, its volume's geometry, seed -> sample
 Draw = Callable[[Volume, int], NDArray[np.float32]]
@@ -88,7 +87,7 @@ def share_lost(figures: Mapping[str, Sequence[float]], condition: str) -> Interv
 def model_sources(subjects: Sequence[Subject], slices: int) -> list[Subject]:
     """The subjects cut down to so many slices at the same relative heights, their sources on the
     scale that the model sees. Fewer where a subject has fewer."""
-    from midiffusion.intensity import SourceIntensity
+    from ..intensity import SourceIntensity
 
     cut = []
     for subject in subjects:
@@ -114,12 +113,12 @@ def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
     (a swapped or empty source must not be rescaled again)."""
     import torch
 
-    from midiffusion.conditioning import LMISettings
-    from midiffusion.device import choose_device
-    from midiffusion.grid import SliceGrid
-    from midiffusion.noise import VESDE
-    from midiffusion.samplers import SAMPLERS
-    from midiffusion.sampling import Plan, draw_samples, reproducible
+    from ..conditioning import LMISettings
+    from ..device import choose_device
+    from ..grid import SliceGrid
+    from ..noise import VESDE
+    from ..samplers import SAMPLERS
+    from ..sampling import Plan, draw_samples, reproducible
 
     card = model.card
     place = choose_device(device)
@@ -143,7 +142,7 @@ def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    from midiffusion.model import load_model
+    from ..model import load_model
 
     data = dataset(options.dataset)
     subjects = data.load(options.root, options.direction, "val")[: options.subjects]

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion import __version__
-from midiffusion.errors import InvalidParameter
-
+from .. import __version__
+from ..errors import InvalidParameter
 from .baselines import Budget, HistogramMatching, Identity, Method
 from .baselines.diffusion import MIDiffusion, Sampling
 from .datasets import DATASETS, Dataset, Subject, dataset
@@ -144,8 +143,7 @@ def _method(name: str, options: argparse.Namespace, data: Dataset, direction: st
 
 
 def _regressor(paired: bool, options: argparse.Namespace, data: Dataset, direction: str) -> Method:
-    from midiffusion.device import choose_device
-
+    from ..device import choose_device
     from .baselines.regressor import Regressor
 
     train = _training_subjects(options, data, direction)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from midiffusion.lmi.patches import SHIFTS, Neighbourhood, replicate, tiles
+from .patches import SHIFTS, Neighbourhood, replicate, tiles
 
 TILE_PIXELS = 1 << 16
 Displacement = tuple[int, int]

@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from midiffusion.errors import InvalidParameter
-from midiffusion.lmi import kde, reference, shannon
-from midiffusion.lmi.patches import Neighbourhood
+from ..errors import InvalidParameter
+from . import kde, reference, shannon
+from .patches import Neighbourhood
 
 Estimator = Literal["kde", "shannon", "reference"]
 Search = Literal["none", "shift"]

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midiffusion.lmi.patches import tiles
+from .patches import tiles
 
 BINS = 27
 LEVELS = 255.0

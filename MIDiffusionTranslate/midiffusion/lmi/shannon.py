@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from midiffusion.lmi.patches import SHIFTS, Neighbourhood, replicate, tiles
+from .patches import SHIFTS, Neighbourhood, replicate, tiles
 
 BINS = 27
 TINY = 1e-12

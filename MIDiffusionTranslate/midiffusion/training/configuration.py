@@ -46,7 +46,7 @@ class TrainingConfig:
     network: dict[str, Any] = field(default_factory=dict)
     sigma_min: float = 0.01
     sigma_max: float = 40.0
-    sigma_mean: float = -0.5
+    sigma_mean: float = 0.3
     sigma_std: float = 1.6
     dropout: float = 0.1
     batch: int = 16

@@ -113,7 +113,7 @@ def train(
     if resume:
         load_checkpoint(out, config, state)
     budget = 60.0 * (config.max_minutes if max_minutes is None else max_minutes)
-    with (out / "log.csv").open("a" if resume else "w", newline="") as log:
+    with (out / "log.csv").open("a" if resume else "w", newline="", buffering=1) as log:
         writer = csv.writer(log)
         if not resume:
             writer.writerow(("step", "seconds", "images", "loss", "images_per_second"))

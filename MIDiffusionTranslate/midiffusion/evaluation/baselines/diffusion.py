@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion.evaluation.datasets.subject import Subject, as_acquired
-from midiffusion.volume import Volume
-
+from ...volume import Volume
+from ..datasets.subject import Subject, as_acquired
 from .method import Budget
 
 if TYPE_CHECKING:
-    from midiffusion.model import TranslationModel
+    from ...model import TranslationModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class MIDiffusion:
     @classmethod
     def from_bundle(cls, model: str, folder: Path | None, sampling: Sampling) -> MIDiffusion:
         """Loads a bundle by id or folder; raises as `load_model` does."""
-        from midiffusion.model import load_model
+        from ...model import load_model
 
         return cls(load_model(model, folder), sampling)
 
@@ -51,7 +50,7 @@ class MIDiffusion:
 
     def translate(self, slices: Volume) -> NDArray[np.float32]:
         """[S, H, W] in model units: what comes out in the card's units is brought back to them."""
-        from midiffusion.intensity import intensity_map
+        from ...intensity import intensity_map
 
         how = self._sampling
         translation = self._model.translate(

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion.errors import InvalidParameter
-from midiffusion.evaluation.datasets.subject import Subject
-from midiffusion.volume import Volume
+from ...errors import InvalidParameter
+from ...volume import Volume
+from ..datasets.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion.errors import InvalidData
-from midiffusion.evaluation.datasets.subject import Subject
-from midiffusion.volume import Volume
-
+from ...errors import InvalidData
+from ...volume import Volume
+from ..datasets.subject import Subject
 from .method import Budget
 
 _QUANTILES = 1001

@@ -17,13 +17,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from midiffusion.errors import InvalidData
-from midiffusion.evaluation.datasets.subject import Subject, area_average, as_acquired
-from midiffusion.intensity import SourceIntensity
-from midiffusion.network import UNet, UNetConfig
-from midiffusion.training.augmentation import RandomContrast, RandomGeometry
-from midiffusion.volume import Volume
-
+from ...errors import InvalidData
+from ...intensity import SourceIntensity
+from ...network import UNet, UNetConfig
+from ...training.augmentation import RandomContrast, RandomGeometry
+from ...volume import Volume
+from ..datasets.subject import Subject, area_average, as_acquired
 from .method import Budget
 
 _BATCH = 8

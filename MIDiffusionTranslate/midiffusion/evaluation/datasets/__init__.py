@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from midiffusion.errors import InvalidParameter
-
+from ...errors import InvalidParameter
 from .subject import Dataset, Subject
 
 # By the name that --dataset takes; a data set is a module with the members of `Dataset`.

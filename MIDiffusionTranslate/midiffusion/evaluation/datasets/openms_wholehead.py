@@ -20,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from midiffusion.errors import InvalidData, MIDiffusionError
-from midiffusion.evaluation.metrics import dilate, erode
-from midiffusion.volume import Volume
-
+from ...errors import InvalidData, MIDiffusionError
+from ...volume import Volume
+from ..metrics import dilate, erode
 from .subject import FloatStack, MaskStack, Subject, chosen, head_mask
 
 name = "openms-wholehead"
@@ -82,7 +81,7 @@ def _subject(folder: Path, subject: str, source: str, target: str) -> Subject:
 
 
 def _read(path: Path, modality: str) -> Volume:
-    from midiffusion.io import read_volume
+    from ...io import read_volume
 
     try:
         volume = read_volume(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion.errors import InvalidData
+from ...errors import InvalidData
 
 # Distance of neighbouring slices of a stack: of no consequence to a translation in plane, but a
 # volume has to have one. Twenty slices over a head of about 12 cm.

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from midiffusion.errors import InvalidParameter
-from midiffusion.volume import Volume
+from ...errors import InvalidParameter
+from ...volume import Volume
 
 # CT in model units is (HU + 1000) / 3060.
 HU_PER_UNIT = 3060.0

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from midiffusion.errors import InvalidData
-from midiffusion.training.data import SYNTHRAD_PIXEL_MM, frozen_split, read_sprite
-from midiffusion.volume import Volume
-
+from ...errors import InvalidData
+from ...training.data import SYNTHRAD_PIXEL_MM, frozen_split, read_sprite
+from ...volume import Volume
 from .sprites import find_folder, radiological
 from .subject import Subject, area_average, chosen, head_mask
 

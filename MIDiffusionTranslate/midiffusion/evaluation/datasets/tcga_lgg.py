@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from midiffusion.training.data import TCGA_PIXEL_MM, frozen_split, read_sprite
-from midiffusion.volume import Volume
-
+from ...training.data import TCGA_PIXEL_MM, frozen_split, read_sprite
+from ...volume import Volume
 from .sprites import find_folder, radiological
 from .subject import Subject, chosen, head_mask
 
