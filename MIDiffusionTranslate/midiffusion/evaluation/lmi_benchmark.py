@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -196,7 +197,9 @@ def _memory_apart(what: str, options: argparse.Namespace) -> int | None:
     """Rise of memory in a fresh process, bytes."""
     command = [sys.executable, "-m", "midiffusion", "benchmark", "lmi", "--memory-of", what]
     command += [f"--{name}={getattr(options, name)}" for name in ("size", "threads", "device")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise WorkerDied(f"The process that measures memory failed: {done.stderr.strip()[-300:]}")
     rise: int | None = json.loads(done.stdout)["rise"]
@@ -246,8 +249,8 @@ def _processor() -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    header = ("case", "images", "ms", "definition ms", "times faster", "MB", "definition MB")
-    header += ("times smaller", "largest difference to its own definition")
+    header = ["case", "images", "ms", "definition ms", "times faster", "MB", "definition MB"]
+    header += ["times smaller", "largest difference to its own definition"]
     return markdown_table(
         header,
         [

@@ -10,14 +10,18 @@ Without that, a noisy value's response is a single edge bin (or, unnormalised, n
 patch of such values has no entropy but its pattern: normalised information goes to its maximum.
 With it, every response keeps the width of its kernel.
 
-No joint histogram outlives its tile; with gradients, tiles are computed again on the way back.
+No joint histogram outlives its tile; for gradients, tiles are computed again on the way back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from .patches import SHIFTS, Neighbourhood, replicate, tiles
 
@@ -40,40 +44,82 @@ def maps(
     reach = 1 if shift else 0
     width_u = u.new_full((len(u),), bandwidth)
     width_v = width_u if sigma_v is None else (bandwidth**2 + sigma_v**2).sqrt()
-    padded_u = replicate(u, hood.margin)
-    padded_v = replicate(v, hood.margin + reach)
-    recompute = torch.is_grad_enabled() and (u.requires_grad or v.requires_grad)
-    parts = []
-    for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
-        arguments = (
-            padded_u[b, y.start : y.stop + 2 * hood.margin],
-            padded_v[b, y.start : y.stop + 2 * (hood.margin + reach)],
-            width_u[b],
-            width_v[b],
-            hood,
-            shift,
-            normalised,
-            None if entropy_u is None else entropy_u[b, y],
-        )
-        part = (
-            checkpoint(_tile, *arguments, use_reentrant=False, preserve_rng_state=False)
-            if recompute
-            else _tile(*arguments)
-        )
-        parts.append(part.reshape(-1))
-    return torch.cat(parts).view_as(u)
+    how = _How(hood, width_u, width_v, shift, normalised, None if u.requires_grad else entropy_u)
+    result: Tensor = _Maps.apply(replicate(u, hood.margin), replicate(v, hood.margin + reach), how)
+    return result
+
+
+@dataclass(frozen=True)
+class _How:
+    """What to compute of two padded images; nothing of it has a gradient."""
+
+    hood: Neighbourhood
+    width_u: Tensor
+    width_v: Tensor
+    shift: bool
+    normalised: bool
+    entropy_u: Tensor | None
+
+    def tiles(self, u: Tensor) -> Iterator[tuple[tuple[slice, slice], ...]]:
+        """Slices and rows of each tile: of the map, of the padded u, of the padded v."""
+        margin, reach = 2 * self.hood.margin, 2 if self.shift else 0
+        shape = u.shape[0], u.shape[1] - margin, u.shape[2] - margin
+        for b, y in tiles(shape, TILE_PIXELS):
+            yield (
+                (b, y),
+                (b, slice(y.start, y.stop + margin)),
+                (b, slice(y.start, y.stop + margin + reach)),
+            )
+
+    def tile(self, u: Tensor, v: Tensor, at: tuple[slice, slice]) -> Tensor:
+        """The part of the map at `at`, from the parts of the padded images it needs."""
+        h_u = None if self.entropy_u is None else self.entropy_u[at]
+        width_u, width_v = self.width_u[at[0]], self.width_v[at[0]]
+        return _tile(u, v, width_u, width_v, self.hood, self.shift, self.normalised, h_u)
+
+
+class _Maps(torch.autograd.Function):
+    """The map of two padded images, tile by tile in both directions.
+
+    Kept for the way back: the images. (With a graph of its own per tile, or even a list of results,
+    memory would grow with the joint histograms of the whole image.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, v: Tensor, how: _How) -> Tensor:
+        ctx.save_for_backward(u, v)
+        ctx.how = how
+        margin = 2 * how.hood.margin
+        result = u.new_empty(u.shape[0], u.shape[1] - margin, u.shape[2] - margin)
+        for at, at_u, at_v in how.tiles(u):
+            result[at] = how.tile(u[at_u], v[at_v], at)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        u, v = ctx.saved_tensors
+        grad_u, grad_v = torch.zeros_like(u), torch.zeros_like(v)
+        for at, at_u, at_v in ctx.how.tiles(u):
+            part_u, part_v = (x.detach().requires_grad_() for x in (u[at_u], v[at_v]))
+            with torch.enable_grad():
+                value = ctx.how.tile(part_u, part_v, at)
+            parts = torch.autograd.grad(value, (part_u, part_v), gradient[at])
+            grad_u[at_u] += parts[0]
+            grad_v[at_v] += parts[1]
+        return grad_u, grad_v, None
 
 
 def entropies(u: Tensor, hood: Neighbourhood, bandwidth: float) -> Tensor:
     """H(u) around every pixel, nats: [B, H, W] -> [B, H, W]."""
     width = u.new_full((len(u),), bandwidth)
     padded = replicate(u, hood.margin)
-    parts = []
+    result = torch.empty_like(u)
     for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
         response = responses(padded[b, y.start : y.stop + 2 * hood.margin], width[b])
         windows = _windows(response, hood, 0, 0, (y.stop - y.start, u.shape[2]))
-        parts.append(_entropy(windows.mean(-2)).reshape(-1))
-    return torch.cat(parts).view_as(u)
+        result[b, y] = _entropy(windows.mean(-2))
+    return result
 
 
 def responses(image: Tensor, width: Tensor) -> Tensor:
