@@ -45,6 +45,14 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         raise _unreadable(path, str(failure)) from failure
     if not _is_complete(path, image):
         raise _unreadable(path, "")
+    return volume_of(image, path)
+
+
+def volume_of(image: sitk.Image, path: Path) -> Volume:
+    """The volume that SimpleITK has read from `path`, by which the errors name it.
+
+    Raises InvalidVolume unless it is scalar and 3-D.
+    """
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise InvalidVolume(
             f"{path} has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or "

@@ -13,6 +13,7 @@ _MODULES = {
     "tcga-lgg": "tcga_lgg",
     "synthrad2023-brain": "synthrad2023_brain",
     "openms-wholehead": "openms_wholehead",
+    "ixi": "ixi",
 }
 DATASETS = tuple(_MODULES)
 
