@@ -51,8 +51,8 @@ class Session:
         self._settings = pythonqt.Settings
         self.dialogs: list[str] = []
         self.answer: Callable[[str], int] = lambda text: 0
-        self.modules: list[Any] = []
         self.app = slicer.app
+        self.modules: list[Any] = self.app.moduleManager().factoryManager().loaded
         self.scene = slicer.vtkMRMLScene()
         self._logic = slicer.vtkMRMLApplicationLogic()
         self._logic.SetMRMLScene(self.scene)

@@ -17,8 +17,40 @@ from .pythonqt import WIDGETS, PythonQtManners, with_manners
 _Object: Any = with_manners(QtCore.QObject)
 
 
+class ModuleFactory:
+    """The part of qSlicerModuleFactoryManager with which a script loads a module file."""
+
+    def __init__(self) -> None:
+        self.loaded: list[LoadedModule] = []
+        self._registered: dict[str, str] = {}
+
+    def registerModule(self, file: QtCore.QFileInfo) -> None:
+        if file.exists():
+            self._registered[file.baseName()] = file.absoluteFilePath()
+
+    def isRegistered(self, name: str) -> bool:
+        return name in self._registered
+
+    def isLoaded(self, name: str) -> bool:
+        return any(module.name == name for module in self.loaded)
+
+    def loadModules(self, names: list[str]) -> bool:
+        for name in names:
+            if not self.isRegistered(name):
+                return False
+            self.loaded.append(LoadedModule(self._registered[name]))
+        return True
+
+
 class ModuleManager(_Object):
     moduleAboutToBeUnloaded = QtCore.Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._factory = ModuleFactory()
+
+    def factoryManager(self) -> ModuleFactory:
+        return self._factory
 
 
 class Application(_Object):

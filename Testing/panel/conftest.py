@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("slicer", reason="slicer-core is not installed")
+# Not "slicer": the folder Testing/slicer would do for that.
+pytest.importorskip("slicer.util", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 import host  # noqa: E402

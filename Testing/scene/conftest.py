@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+# Not "slicer": the folder Testing/slicer would do for that.
+pytest.importorskip("slicer.util", reason="slicer-core is not installed")
 
+import slicer  # noqa: E402
 from MIDiffusionTranslateLib.job import TranslationJob  # noqa: E402
 from MIDiffusionTranslateLib.logic import TranslateLogic  # noqa: E402
 from scene.launching import Spy  # noqa: E402
