@@ -11,13 +11,13 @@ Two kinds of map (docs/deviations.md says why both):
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .lmi import LocalMutualInformation
-from .lmi.layer import Estimator
+from .lmi.layer import Estimator, Responses
 
 
 @dataclass(frozen=True)
@@ -79,28 +79,32 @@ class LMISettings:
         )
 
 
-@dataclass(frozen=True)
 class LMICondition:
-    """The source of a stack of slices, its self maps cached.
+    """The source of a stack of slices, with everything that depends on it alone computed once.
 
     Args:
         source: [B, 1, H, W], model units.
         settings: which maps.
-        keep: [B] of 0 or 1, or None. Where 0 every map is zero: the unconditional model
-            (condition dropout in training, SDEdit and unconditional samples at test).
-        self_maps: computed from `source` unless given.
+        keep: [B] of 0 or 1, or None. Where 0 every map is zero: the unconditional model (condition
+            dropout in training, unconditional samples at test).
+        self_maps, responses: self maps [B, settings.self_channels, H, W] and the source's side of
+            the cross maps; computed from `source` unless given.
     """
 
-    source: Tensor
-    settings: LMISettings
-    keep: Tensor | None = None
-    self_maps: Tensor = field(default=None)  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.self_maps is None:
-            with torch.no_grad():
-                maps = self.settings.self_lmi()(self.source, self.source)
-            object.__setattr__(self, "self_maps", maps)
+    def __init__(
+        self,
+        source: Tensor,
+        settings: LMISettings,
+        keep: Tensor | None = None,
+        self_maps: Tensor | None = None,
+        responses: Responses | None = None,
+    ) -> None:
+        self.source = source
+        self.settings = settings
+        self.keep = keep
+        with torch.no_grad():
+            self.self_maps = settings.self_lmi()(source, source) if self_maps is None else self_maps
+        self._responses = responses
 
     def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Conditioning channels for the state `x` at noise level `sigma`.
@@ -123,22 +127,21 @@ class LMICondition:
         if not isinstance(sigma, Tensor) and sigma > highest:
             return x.new_zeros(x.shape[0], self.settings.cross_channels, *x.shape[2:])
         levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        known = None if self.settings.estimator == "reference" else levels
         # Not computed for some images only: choosing them would make a GPU wait for the host.
-        maps = self.settings.cross_lmi()(self.source, x, levels)
+        lmi = self.settings.cross_lmi()
+        if self._responses is None:
+            self._responses = lmi.responses(self.source)
+        maps = lmi(self._responses, x, known)
         return maps * (levels <= highest).to(maps)[:, None, None, None]
 
     def blank(self) -> LMICondition:
         """The same slices with every map zero: the unconditional model."""
-        return LMICondition(
-            self.source, self.settings, self.source.new_zeros(len(self.source)), self.self_maps
-        )
+        nothing = self.source.new_zeros(len(self.source))
+        return LMICondition(self.source, self.settings, nothing, self.self_maps)
 
     def select(self, index: slice) -> LMICondition:
         """The condition of some of the slices; nothing is computed again."""
         keep = None if self.keep is None else self.keep[index]
-        return LMICondition(self.source[index], self.settings, keep, self.self_maps[index])
-
-    def to(self, device: torch.device | str) -> LMICondition:
-        """The condition on another device."""
-        keep = None if self.keep is None else self.keep.to(device)
-        return LMICondition(self.source.to(device), self.settings, keep, self.self_maps.to(device))
+        known = None if self._responses is None else self._responses.select(index)
+        return LMICondition(self.source[index], self.settings, keep, self.self_maps[index], known)

@@ -15,6 +15,7 @@ from .batching import SliceBatches
 from .conditioning import LMICondition, LMISettings
 from .denoiser import Denoiser
 from .device import memory_bytes
+from .lmi.layer import Responses
 from .noise import VESDE, karras_sigmas
 from .samplers import Sampler
 
@@ -76,7 +77,11 @@ def draw_samples(
     slices, device = len(source), source.device
     batches = SliceBatches(slices, device, batch)
     maps = batches.map(lambda part: LMICondition(source[part], lmi).self_maps)
-    condition = LMICondition(source, lmi, self_maps=maps)
+    known = None
+    if lmi.cross_channels:
+        cross = lmi.cross_lmi()
+        known = Responses(source, batches.map(lambda part: cross.responses(source[part]).entropy))
+    condition = LMICondition(source, lmi, self_maps=maps, responses=known)
     report = _Report(plan, slices, device, on_step)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:

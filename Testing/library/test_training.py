@@ -72,7 +72,7 @@ def test_sprites_give_the_training_subjects_only(tmp_path):
         tiles[..., 1] = grey
         Image.fromarray(tiles).save(folder / f"{subject}.webp", lossless=True)
     source = SliceSource("tcga_lgg", "FLAIR")
-    wanted = {"pixel_mm": 190 / 114, "size": 128, "intensity": {}}
+    wanted = {"pixel_mm": 190 / 114, "size": 128, "intensity": {}, "orientation": "axial"}
     for part, greys in (("train", {0.2, 0.4}), ("val", {0.8})):
         slices = load_slices(tmp_path, source, part=part, **wanted)
         assert {round(float(v), 3) for v in slices.images[:, 64, 64]} == greys
@@ -89,7 +89,7 @@ def test_a_sprite_of_other_tiles_is_refused(tmp_path):
 
 def test_volumes_are_split_by_subject_and_scaled(volumes):
     kind = {"kind": "percentile", "percentile": 99.5, "unit": 1000.0}
-    wanted = {"pixel_mm": 6.0, "size": 32, "intensity": kind}
+    wanted = {"pixel_mm": 6.0, "size": 32, "intensity": kind, "orientation": "axial"}
     train = load_slices(volumes, SliceSource("volumes"), part="train", **wanted)
     val = load_slices(volumes, SliceSource("volumes"), part="val", **wanted)
     assert set(val.subjects) == {"volume00.nii.gz", "volume10.nii.gz"}
@@ -105,7 +105,13 @@ def test_plain_slices_are_grouped_by_subject(tmp_path):
             Image.fromarray(picture).save(tmp_path / f"{subject}_{index}.png")
     kind = {"kind": "percentile", "percentile": 99.5, "unit": 1000.0}
     slices = load_slices(
-        tmp_path, SliceSource("slices"), part="train", pixel_mm=1.0, size=48, intensity=kind
+        tmp_path,
+        SliceSource("slices"),
+        part="train",
+        pixel_mm=1.0,
+        size=48,
+        intensity=kind,
+        orientation="axial",
     )
     assert set(slices.subjects) == {"bert"} and slices.images.shape == (3, 48, 48)
 
@@ -179,6 +185,58 @@ def test_a_run_learns_and_leaves_a_model_that_loads(volumes, config_file, tmp_pa
     assert (model.card.id, model.card.training["subjects"]) == ("mine", 10)
     assert model.card.pixel_mm == 6.0 and model.card.target_modality == "FLAIR"
     assert not list(out.glob("*.part*"))
+
+
+@pytest.mark.parametrize("target, modality", [("ct", "CT"), ("pet", "pet")])
+def test_own_images_claim_nothing_of_the_shipped_data(
+    volumes, target, modality, monkeypatch, tmp_path
+):
+    """The card of a model of the user's own images has neither our data nor our licence in it."""
+    quick = dataclasses.replace(
+        TrainingConfig.for_own_images(target), network=TINY["network"], size=32, batch=4
+    )
+    monkeypatch.setattr(TrainingConfig, "for_own_images", classmethod(lambda cls, name: quick))
+    out = tmp_path / "own"
+    assert (
+        main(
+            ["--target", target, "--data", str(volumes), "--out", str(out), "--max-minutes", "0.01"]
+        )
+        == 0
+    )
+    text = (out / "card.json").read_text()
+    assert not any(word in text for word in ("TCGA", "SynthRAD", "CC BY", "glioma"))
+    assert load_model(out).card.target_modality == modality
+
+
+@pytest.mark.parametrize(
+    "target, change, sentence",
+    [
+        ("My Model", {}, "'id'"),
+        ("mine", {"network": {"depth": 3}}, "depth"),
+        ("mine", {"lmi": {"window": 3}}, "window"),
+        ("mine", {"card": {"title": "x"}}, "training_data"),
+    ],
+)
+def test_what_makes_no_model_is_refused_before_training(
+    volumes, config_file, tmp_path, target, change, sentence
+):
+    config_file.write_text(json.dumps(json.loads(config_file.read_text()) | change))
+    arguments = ["--target", target, "--data", str(volumes), "--config", str(config_file)]
+    with pytest.raises(InvalidParameter, match=sentence):
+        main([*arguments, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_log_follows_subjects_held_back(volumes, config_file, tmp_path):
+    config = dataclasses.replace(
+        TrainingConfig.read(config_file), sources=(SliceSource("volumes"),)
+    )
+    state = loop.train(config, volumes, tmp_path, max_minutes=0.02)
+    log = np.genfromtxt(tmp_path / "log.csv", delimiter=",", names=True)
+    images = torch.from_numpy(loop.load_all(config, volumes, "val").images)[:, None]
+    again = loop.validation_loss(config, images, state, torch.device("cpu"))
+    assert float(np.atleast_1d(log["validation_loss"])[-1]) == pytest.approx(again, abs=1e-4)
+    assert loop.validation_loss(config, images[:0], state, torch.device("cpu")) is None
 
 
 def test_a_resumed_run_goes_on_where_it_stopped(volumes, config_file, tmp_path):

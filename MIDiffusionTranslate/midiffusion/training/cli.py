@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..device import choose_device
 from ..errors import InvalidData, InvalidParameter
-from .bundle import export_bundle
+from .bundle import describe, export_bundle
 from .configuration import TrainingConfig
 from .data import SliceSource, plain_layout
 from .loop import train
@@ -23,12 +23,8 @@ def main(argv: Sequence[str]) -> int:
         raise InvalidData(f"The data folder {data} does not exist.")
     if args.max_minutes is not None and args.max_minutes <= 0:
         raise InvalidParameter("--max-minutes must be above 0.")
-    config = (
-        TrainingConfig.read(args.config) if args.config else TrainingConfig.for_target(args.target)
-    )
-    layout = plain_layout(data)
-    if layout:
-        config = dataclasses.replace(config, sources=(SliceSource(layout),))
+    config = _configuration(args.config, args.target, plain_layout(data))
+    describe(args.target, config, {}, sigma_data=1.0)  # what can't become a card fails here
     device = str(choose_device(args.device))
     state = train(
         config,
@@ -41,6 +37,14 @@ def main(argv: Sequence[str]) -> int:
     )
     print(f"{out}: model '{args.target}', {state.step} steps in {state.seconds / 60:.1f} minutes.")
     return 0
+
+
+def _configuration(path: str | None, target: str, layout: str | None) -> TrainingConfig:
+    """What was asked for; the images of a plain folder replace the configuration's sources."""
+    if layout is None:
+        return TrainingConfig.read(path) if path else TrainingConfig.for_target(target)
+    config = TrainingConfig.read(path) if path else TrainingConfig.for_own_images(target)
+    return dataclasses.replace(config, sources=(SliceSource(layout),))
 
 
 def _parser() -> argparse.ArgumentParser:

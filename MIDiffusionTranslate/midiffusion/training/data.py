@@ -55,8 +55,8 @@ class SliceSource:
     """One collection to take slices from; an entry of `sources` in a training configuration.
 
     Args:
-        collection: "tcga_lgg", "synthrad2023_brain" or "volumes".
-        channel: which image of the collection; unused for "volumes".
+        collection: "tcga_lgg", "synthrad2023_brain", "volumes" or "slices".
+        channel: which image of the collection; unused for "volumes" and "slices".
         planes: planes to take (synthrad2023_brain only).
         subject_prefix: only subjects whose id starts like this.
     """
@@ -90,7 +90,7 @@ def read_sprite(path: Path | str, size: int) -> np.ndarray:
         InvalidData: not an image, or not a column of square tiles.
     """
     pixels = _read_picture(Path(path), "RGB")
-    if pixels.size % (size * size * 3):
+    if pixels.shape[1] != size or pixels.shape[0] % size:
         raise InvalidData(
             f"{path} is not made of {size} x {size} tiles (its shape is {pixels.shape})."
         )
@@ -114,7 +114,14 @@ def _read_picture(path: Path, mode: str) -> np.ndarray:
 
 
 def load_slices(
-    data: Path | str, source: SliceSource, *, part: str, pixel_mm: float, size: int, intensity: dict
+    data: Path | str,
+    source: SliceSource,
+    *,
+    part: str,
+    pixel_mm: float,
+    size: int,
+    intensity: dict,
+    orientation: str,
 ) -> TrainingSlices:
     """Slices of one part ("train" or "val") of a collection, on the model grid.
 
@@ -124,7 +131,11 @@ def load_slices(
         part: "train" or "val"; the frozen split decides, or for volumes every tenth subject.
         pixel_mm: in-plane pixel size of the model grid.
         size: side of the images, pixels.
-        intensity: the card's intensity map, for volumes.
+        intensity: the card's intensity map, for volumes and plain slices.
+        orientation: the card's orientation, for volumes.
+
+    Returns:
+        The slices; there may be none in the "val" part.
 
     Raises:
         InvalidData: nothing usable is there; the sentence says what was looked for.
@@ -133,8 +144,11 @@ def load_slices(
     if (folder / source.collection).is_dir():
         folder = folder / source.collection
     if source.collection in ("volumes", "slices"):
-        stacks = _volumes if source.collection == "volumes" else _slices
-        return _from_subjects(stacks(folder, pixel_mm, intensity), part, size, folder)
+        if source.collection == "volumes":
+            stacks = _volumes(folder, pixel_mm, orientation, intensity)
+        else:
+            stacks = _slices(folder, intensity)
+        return _from_subjects(stacks, part, size, folder)
     if source.collection not in _CHANNELS:
         known = ", ".join(("volumes", "slices", *_CHANNELS))
         raise InvalidData(f"Unknown collection '{source.collection}'; known: {known}.")
@@ -157,9 +171,11 @@ def load_slices(
             for t in _synthrad_plane(folder, plane, channel, wanted_set)
         ]
         pixel = SYNTHRAD_PIXEL_MM
+    if not tiles and part == "val":
+        return TrainingSlices(np.zeros((0, size, size), np.float32), ())
     if not tiles:
         raise InvalidData(
-            f"No {part} subjects of '{source.collection}' in {folder}: expected WebP sprites."
+            f"No training subjects of '{source.collection}' in {folder}: expected WebP sprites."
         )
     images, subjects = [], []
     for subject, stack in tiles:
@@ -185,8 +201,10 @@ def _synthrad_plane(
     return [(s, row[None]) for s, row in zip(ids, rows, strict=True) if s in wanted]
 
 
-def _volumes(folder: Path, pixel_mm: float, intensity: dict) -> dict[str, np.ndarray]:
-    """Axial slices of each volume of a folder, model units."""
+def _volumes(
+    folder: Path, pixel_mm: float, orientation: str, intensity: dict
+) -> dict[str, np.ndarray]:
+    """Slices of each volume of a folder, model units."""
     from ..grid import SliceGrid
     from ..intensity import intensity_map
     from ..io import read_volume
@@ -194,12 +212,13 @@ def _volumes(folder: Path, pixel_mm: float, intensity: dict) -> dict[str, np.nda
     mapping, stacks = intensity_map(intensity), {}
     for path in sorted(p for p in folder.iterdir() if p.name.lower().endswith(_VOLUME_ENDINGS)):
         volume = read_volume(path)
+        volume.check()
         data, _ = mapping.forward(volume.data)
-        stacks[path.name] = SliceGrid.of(volume, pixel_mm, "axial", 8).to_slices(data)
+        stacks[path.name] = SliceGrid.of(volume, pixel_mm, orientation, 8).to_slices(data)
     return stacks
 
 
-def _slices(folder: Path, pixel_mm: float, intensity: dict) -> dict[str, np.ndarray]:
+def _slices(folder: Path, intensity: dict) -> dict[str, np.ndarray]:
     """Pictures of a folder by subject, the brightest 0.5 % of each subject's head at 1."""
     from ..intensity import intensity_map
 
@@ -235,7 +254,9 @@ def _from_subjects(
         images.append(stack)
         subjects += [name] * len(stack)
     if not subjects:
-        raise InvalidData(f"No slice of {folder} shows enough of a head to train on.")
+        if part == "train":
+            raise InvalidData(f"No slice of {folder} shows enough of a head to train on.")
+        return TrainingSlices(np.zeros((0, size, size), np.float32), ())
     return TrainingSlices(np.concatenate(images), tuple(subjects))
 
 

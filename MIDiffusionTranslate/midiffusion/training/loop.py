@@ -28,6 +28,10 @@ from .data import TrainingSlices, load_slices
 from .ema import PowerAverage
 
 WARMUP_STEPS = 200
+REPORT_S = 5.0
+CHECKPOINT_S = 120.0
+VALIDATION_SLICES = 64
+LOG_COLUMNS = ("step", "seconds", "images", "loss", "validation_loss", "images_per_second")
 
 
 @dataclass
@@ -62,6 +66,7 @@ def load_all(config: TrainingConfig, data: Path | str, part: str) -> TrainingSli
             pixel_mm=config.pixel_mm,
             size=config.size,
             intensity=config.intensity,
+            orientation=config.card["orientation"],
         )
         for s in config.sources
     ]
@@ -102,6 +107,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     slices = load_all(config, data, "train")
     images = torch.from_numpy(slices.images)[:, None]
+    validation = torch.from_numpy(load_all(config, data, "val").images)[:, None]
     denoiser = build_denoiser(config, float(images.square().mean().sqrt())).to(device)
     state = TrainingState(
         denoiser,
@@ -116,14 +122,16 @@ def train(
     with (out / "log.csv").open("a" if resume else "w", newline="", buffering=1) as log:
         writer = csv.writer(log)
         if not resume:
-            writer.writerow(("step", "seconds", "images", "loss", "images_per_second"))
-        _run(config, images, state, budget, torch.device(device), writer, out, on_checkpoint)
+            writer.writerow(LOG_COLUMNS)
+        place = torch.device(device)
+        _run(config, images, validation, state, budget, place, writer, out, on_checkpoint)
     return state
 
 
 def _run(
     config: TrainingConfig,
     images: Tensor,
+    validation: Tensor,
     state: TrainingState,
     budget: float,
     device: torch.device,
@@ -135,11 +143,7 @@ def _run(
     reported = saved = started
     first_step, total = state.step, torch.zeros((), device=device)
     while state.seconds < budget:
-        progress = state.seconds / budget
-        warm = min(1.0, (state.step + 1) / WARMUP_STEPS)
-        rate = config.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * progress))
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
+        _set_learning_rate(config, state, budget)
         loss = _step_loss(config, images, state, device)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -150,32 +154,46 @@ def _run(
         total += loss.detach()
         now = time.monotonic()
         state.seconds = spent + now - started
-        done = state.seconds >= budget
-        if now - reported > 5.0 or done:
+        save = now - saved > CHECKPOINT_S or state.seconds >= budget
+        if now - reported > REPORT_S or save:
             count = state.step - first_step
             mean = float(total) / count
             if not math.isfinite(mean):
                 raise InvalidData(
                     "The training loss is not finite; lower learning_rate or check the data."
                 )
+            held_back = validation_loss(config, validation, state, device) if save else None
             speed = count * config.batch / (now - reported)
-            log.writerow(
-                (
-                    state.step,
-                    f"{state.seconds:.1f}",
-                    state.step * config.batch,
-                    f"{mean:.5f}",
-                    f"{speed:.1f}",
-                )
-            )
+            log.writerow(_row(config, state, mean, held_back, speed))
             _show_progress(state.seconds / budget, state.step, mean, speed, budget - state.seconds)
             reported, first_step = now, state.step
             total.zero_()
-        if now - saved > 120.0 or done:
+        if save:
             save_checkpoint(out, config, state)
             saved = now
             if on_checkpoint:
                 on_checkpoint(state)
+
+
+def _set_learning_rate(config: TrainingConfig, state: TrainingState, budget: float) -> None:
+    """A short rise, then a cosine that reaches zero when the time is up."""
+    warm = min(1.0, (state.step + 1) / WARMUP_STEPS)
+    rate = config.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * state.seconds / budget))
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _row(
+    config: TrainingConfig, state: TrainingState, loss: float, held_back: float | None, speed: float
+) -> tuple[str, ...]:
+    return (
+        str(state.step),
+        f"{state.seconds:.1f}",
+        str(state.step * config.batch),
+        f"{loss:.5f}",
+        "" if held_back is None else f"{held_back:.5f}",
+        f"{speed:.1f}",
+    )
 
 
 def _step_loss(
@@ -183,26 +201,51 @@ def _step_loss(
 ) -> Tensor:
     """Loss of one batch: every random number comes from the run's generator, in a fixed order."""
     g = state.generator
-    geometry, contrast = RandomGeometry(), RandomContrast()
+    geometry = RandomGeometry()
     x0 = images[torch.randint(len(images), (config.batch,), generator=g)]
     x0 = geometry.apply(x0, geometry.draw(config.batch, g))
+    return _loss(config, state.denoiser, x0, config.dropout, g, device)
+
+
+@torch.no_grad()
+def validation_loss(
+    config: TrainingConfig, images: Tensor, state: TrainingState, device: torch.device
+) -> float | None:
+    """Loss of the averaged weights on subjects held back, always the same slices under the same
+    noise; None if there are none."""
+    if not len(images):
+        return None
+    g = torch.Generator().manual_seed(config.seed)
+    chosen = images[torch.linspace(0, len(images) - 1, VALIDATION_SLICES).long()]
+    parts = chosen.split(config.batch)
+    return sum(
+        len(x0) * float(_loss(config, state.average.average, x0, 0.0, g, device)) for x0 in parts
+    ) / len(chosen)
+
+
+def _loss(
+    config: TrainingConfig,
+    denoiser: Denoiser,
+    x0: Tensor,
+    dropout: float,
+    g: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """Mean of eq. 12 over images, each with a pseudo-source and noise drawn from `g`."""
+    contrast, count = RandomContrast(), len(x0)
     pseudo_source = contrast.apply(x0, contrast.draw(x0, g))
-    keep = (torch.rand(config.batch, generator=g) >= config.dropout).float()
+    keep = (torch.rand(count, generator=g) >= dropout).float()
     # Stratified over the batch: every batch sees the whole range of noise levels.
-    strata = torch.arange(config.batch) + torch.rand(config.batch, generator=g)
+    strata = (torch.arange(count) + torch.rand(count, generator=g)) / count
     sigma = draw_sigma(
-        strata / config.batch,
-        config.sigma_mean,
-        config.sigma_std,
-        config.sigma_min,
-        config.sigma_max,
+        strata, config.sigma_mean, config.sigma_std, config.sigma_min, config.sigma_max
     )
     noise = torch.randn(x0.shape, generator=g)
     x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
     settings = LMISettings(**config.lmi)
     condition = LMICondition(pseudo_source.to(device), settings, keep.to(device))
     with _autocast(config.precision, device):
-        return denoising_loss(state.denoiser, x0, condition, sigma, noise).mean()
+        return denoising_loss(denoiser, x0, condition, sigma, noise).mean()
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
