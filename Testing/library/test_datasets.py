@@ -134,9 +134,9 @@ def test_noise_in_the_air_of_a_volume_is_not_head(openms):
 def test_wrong_folders_and_directions_have_their_sentences(tcga, synthrad, openms, tmp_path):
     for name in DATASETS:
         data = dataset(name)
-        with pytest.raises(InvalidParameter, match="no direction 'pd:ct'"):
-            data.load(tmp_path, "pd:ct", "val")
-        with pytest.raises(InvalidData, match="--root"):
+        with pytest.raises(InvalidParameter, match="no direction 'us:ct'"):
+            data.load(tmp_path, "us:ct", "val")
+        with pytest.raises(InvalidData, match="--data"):
             data.load(tmp_path / "nowhere", data.directions[0], "val")
     with pytest.raises(InvalidParameter, match="tcga-lgg"):
         dataset("imagenet")

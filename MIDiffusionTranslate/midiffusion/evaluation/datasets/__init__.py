@@ -13,7 +13,12 @@ _MODULES = {
     "tcga-lgg": "tcga_lgg",
     "synthrad2023-brain": "synthrad2023_brain",
     "openms-wholehead": "openms_wholehead",
+    "kaggle-3m": "kaggle_3m",
+    "synthrad2023-nifti": "synthrad2023_nifti",
     "ixi": "ixi",
+    "curious": "curious",
+    "gold-atlas": "gold_atlas",
+    "pairs": "pairs",
 }
 DATASETS = tuple(_MODULES)
 

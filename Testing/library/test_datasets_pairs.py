@@ -1,0 +1,100 @@
+"""A plain folder of pairs, written here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK
+from midiffusion import cli
+from midiffusion.errors import InvalidData
+from midiffusion.evaluation.datasets import dataset
+from midiffusion.evaluation.datasets.volumes import in_part
+
+PEOPLE = [f"person_{n}" for n in range(8)]
+
+
+def _write(path, data, spacing=(2.0, 2.0, 5.0), origin=(-64.0, -64.0, 0.0), dtype=np.int16):
+    image = SimpleITK.GetImageFromArray(data.astype(dtype))
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    SimpleITK.WriteImage(image, str(path))
+
+
+def _box(inside, outside=0, shape=(6, 64, 64)):
+    data = np.full(shape, float(outside))
+    data[:, 8:56, 16:48] = inside
+    return data
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for number, person in enumerate(PEOPLE):
+        _write(folder / f"{person}_T2.nii.gz", _box(100 + 10 * number))
+        _write(folder / f"{person}_ct.nii.gz", _box(530, -1000))
+    _write(folder / "lonely_t2.nii.gz", _box(100))
+    (folder / "notes.txt").write_text("nothing")
+    return folder
+
+
+def test_pairs_are_found_whatever_their_case(root):
+    parts = {part: dataset("pairs").load(root, "t2:ct", part) for part in ("val", "train")}
+    ids = {part: [s.id for s in subjects] for part, subjects in parts.items()}
+    assert sorted(ids["val"] + ids["train"]) == PEOPLE and ids["val"] and ids["train"]
+    subject = parts["val"][0]
+    assert subject.target.shape == (6, 128, 128) and subject.source.modality == "T2"
+    # 128 mm wide, so each stored pixel of 2 mm is two of 1 mm; the middle of the box is exact.
+    np.testing.assert_allclose(subject.source.spacing_mm, (1, 1, 5))
+    assert subject.target[2, 64, 64] == pytest.approx((530 + 1000) / 3060, abs=1e-5)
+    assert subject.target[2, 2, 2] == 0 and subject.source.data[2, 64, 64] == pytest.approx(1)
+    area = subject.head[2].sum()
+    assert area == pytest.approx(32 * 48 * 4, rel=0.06)
+
+
+def test_the_source_is_resampled_to_the_target_by_the_headers(root):
+    shifted = np.full((6, 64, 64), 50.0)
+    shifted[:, 30:34, 40:44] = 200  # columns 40 to 43 from 10 mm further left
+    for person in PEOPLE:
+        _write(root / f"{person}_pd.nii.gz", shifted, origin=(-74.0, -64.0, 0.0))
+    subject = dataset("pairs").load(root, "pd:t2", "val")[0]
+    lps = np.array([-74 + 2 * 41.5, -64 + 2 * 31.5, 10])
+    i, j, k = (np.linalg.inv(subject.source.ijkToRAS) @ [-lps[0], -lps[1], lps[2], 1])[:3]
+    bright = np.argwhere(subject.source.data[round(k)] > 0.9 * subject.source.data.max())
+    np.testing.assert_allclose(bright.mean(axis=0), [j, i], atol=0.6)
+
+
+def test_the_split_depends_on_the_id_alone():
+    many = [f"s{n:03d}" for n in range(500)]
+    val = set(in_part(many, "val"))
+    assert 70 < len(val) < 130 and val.isdisjoint(in_part(many, "train"))
+    assert val | set(in_part(many, "train")) == set(many)
+    assert set(in_part(many[::2], "val")) == val & set(many[::2])
+    assert in_part(["b"], "val") == ["b"] and in_part(["b"], "train") == []
+    # SHA-256 of "abc" begins with ba78: 0.728 of the range, so it trains beside any of the fifth.
+    assert "abc" in in_part([*many, "abc"], "train")
+
+
+def test_wrong_folders_have_their_sentences(root, tmp_path):
+    with pytest.raises(InvalidData, match=r"no pair of files <subject>_pd.*9 of t2.*8 of ct"):
+        dataset("pairs").load(root, "pd:t2", "val")
+    with pytest.raises(InvalidData, match="no .nii.gz file.*--root"):
+        dataset("pairs").load(tmp_path, "pd:t2", "val")
+    _write(root / "person_0_t2.nii.gz", _box(1))
+    with pytest.raises(InvalidData, match="person_0_T2.nii.gz and person_0_t2.nii.gz"):
+        dataset("pairs").load(root, "t2:ct", "val")
+    (root / "person_0_t2.nii.gz").unlink()
+    for person in PEOPLE:
+        _write(root / f"{person}_t1.nii.gz", _box(90), origin=(5000.0, 0.0, 0.0))
+        _write(root / f"{person}_mr.nii.gz", np.full((6, 64, 64), 3))
+    with pytest.raises(InvalidData, match="no slice in common"):
+        dataset("pairs").load(root, "t1:t2", "val")
+    with pytest.raises(InvalidData, match="_mr.nii.gz.*constant"):
+        dataset("pairs").load(root, "mr:t2", "val")
+
+
+def test_the_table_is_one_command(root, capsys):
+    command = ["benchmark", "table", "--dataset", "pairs", "--data", str(root)]
+    assert cli.main([*command, "--directions", "t2:ct"]) == 0
+    captured = capsys.readouterr()
+    assert "pairs t2:ct" in captured.out and "| histogram |" in captured.out
