@@ -10,7 +10,7 @@ Two things make it fast and one makes it exact in float32:
 - a pair of samples depends only on the displacement between them, so the kernel is evaluated once
   per displacement and image (12 times for 3 x 3), not once per pair and patch (36);
 - the sums over q are windows in the space of displacements, and windows are separable;
-- everything is written with the *gap* 1 - g = -expm1(...), so that the entropies of nearly flat
+- everything is written with the *gap* g - 1 = expm1(...), so that the entropies of nearly flat
   patches, which are differences from zero, keep their digits, and those of flat ones are 0.
 """
 
@@ -50,22 +50,23 @@ def maps(
     """
     same = u is v and sigma_v is None and not shift
     reach = 1 if shift else 0
-    inverse_u = u.new_full((len(u), 1, 1), 0.5 / bandwidth**2)
-    inverse_v = inverse_u if sigma_v is None else 0.5 / (bandwidth**2 + sigma_v[:, None, None] ** 2)
+    factor_u = factor_v = u.new_full((len(u), 1, 1), -0.5 / bandwidth**2)
+    if sigma_v is not None:
+        factor_v = -0.5 / (bandwidth**2 + sigma_v[:, None, None] ** 2)
     padded_u = replicate(u, hood.margin)
     padded_v = padded_u if same else replicate(v, hood.margin + reach)
     parts = []
     for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
         rows = slice(y.start, y.stop + 2 * hood.margin)
         size = (y.stop - y.start, u.shape[2])
-        gaps_u = _gaps(padded_u[b, rows], hood, inverse_u[b])
+        gaps_u = _gaps(padded_u[b, rows], hood, factor_u[b])
         h_u = _entropy(gaps_u, hood, size) if entropy_u is None else entropy_u[b, y]
         if same:
-            joint = {d: gap * (2 - gap) for d, gap in gaps_u.items()}
+            joint = {d: gap * (2 + gap) for d, gap in gaps_u.items()}
             parts.append(_information(h_u, h_u, _entropy(joint, hood, size), normalised))
             continue
         rows_v = slice(rows.start, rows.stop + 2 * reach)
-        gaps_v = _gaps(padded_v[b, rows_v], hood, inverse_v[b])
+        gaps_v = _gaps(padded_v[b, rows_v], hood, factor_v[b])
         h_v = _entropy(gaps_v, hood, (size[0] + 2 * reach, size[1] + 2 * reach))
         found: Tensor | None = None
         for dy, dx in SHIFTS if shift else ((0, 0),):
@@ -73,7 +74,7 @@ def maps(
             joint = {}
             for d, gap in gaps_u.items():
                 other = gaps_v[d][:, top : top + gap.shape[1], left : left + gap.shape[2]]
-                joint[d] = torch.addcmul(gap + other, gap, other, value=-1)
+                joint[d] = (gap + other).addcmul_(gap, other)
             h_joint = _entropy(joint, hood, size)
             h_here = h_v[:, top : top + size[0], left : left + size[1]]
             value = _information(h_u, h_here, h_joint, normalised)
@@ -85,11 +86,11 @@ def maps(
 
 def entropies(u: Tensor, hood: Neighbourhood, bandwidth: float) -> Tensor:
     """H(u) around every pixel, nats: [B, H, W] -> [B, H, W]."""
-    inverse = u.new_full((1, 1, 1), 0.5 / bandwidth**2)
+    factor = u.new_full((1, 1, 1), -0.5 / bandwidth**2)
     padded = replicate(u, hood.margin)
     parts = []
     for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
-        gaps = _gaps(padded[b, y.start : y.stop + 2 * hood.margin], hood, inverse)
+        gaps = _gaps(padded[b, y.start : y.stop + 2 * hood.margin], hood, factor)
         parts.append(_entropy(gaps, hood, (y.stop - y.start, u.shape[2])).reshape(-1))
     return torch.cat(parts).view_as(u)
 
@@ -100,8 +101,8 @@ def _displacements(hood: Neighbourhood) -> list[Displacement]:
     return [(dy, dx) for dy in reach for dx in reach if dy > 0 or (dy == 0 and dx > 0)]
 
 
-def _gaps(padded: Tensor, hood: Neighbourhood, inverse: Tensor) -> Gaps:
-    """1 - g between every pixel and the one displaced from it, where both lie in `padded`."""
+def _gaps(padded: Tensor, hood: Neighbourhood, factor: Tensor) -> Gaps:
+    """g - 1 between every pixel and the one displaced from it, where both lie in `padded`."""
     height, width = padded.shape[1:]
     gaps = {}
     for dy, dx in _displacements(hood):
@@ -110,12 +111,12 @@ def _gaps(padded: Tensor, hood: Neighbourhood, inverse: Tensor) -> Gaps:
         here = padded[:, : height - y, left:right]
         there = padded[:, y:, left + x : right + x]
         difference = here - there
-        gaps[dy, dx] = -torch.expm1(-(difference * difference) * inverse)
+        gaps[dy, dx] = (difference * difference).mul_(factor).expm1()
     return gaps
 
 
 def _entropy(gaps: Gaps, hood: Neighbourhood, size: tuple[int, int]) -> Tensor:
-    """-mean_p log(1 - mean_q gap_pq), [B, *size]: the sum over q is split into rows and columns."""
+    """-mean_p log(1 + mean_q gap_pq), [B, *size]: the sum over q is split into rows and columns."""
     radius, step, n = hood.radius, hood.dilation, hood.size**2
     height, width = size
     offsets = range(-radius, radius + 1)
@@ -144,10 +145,10 @@ def _entropy(gaps: Gaps, hood: Neighbourhood, size: tuple[int, int]) -> Tensor:
                     for first, block in (columns[dx] for dx in range(-radius - px, radius - px + 1))
                 ]
             )
-            term = torch.log1p(total * (-1.0 / n))
-            entropy = term if entropy is None else entropy + term
+            term = total.mul_(1.0 / n).log1p()
+            entropy = term if entropy is None else entropy.add_(term)
     assert entropy is not None
-    return entropy * (-1.0 / n)
+    return entropy.mul_(-1.0 / n)
 
 
 def _displaced(
@@ -162,9 +163,10 @@ def _displaced(
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
+    """Of two terms or more, in a tensor of its own."""
+    total = terms[0] + terms[1]
+    for term in terms[2:]:
+        total.add_(term)
     return total
 
 
