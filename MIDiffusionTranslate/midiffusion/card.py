@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InvalidCard
+from .names import ORIENTATIONS
 
 SCHEMA = 1
-ORIENTATIONS = ("axial", "sagittal", "coronal")
 
 
 @dataclass(frozen=True)

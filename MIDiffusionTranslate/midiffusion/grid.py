@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import InvalidParameter, InvalidVolume
+from .names import ORIENTATIONS
 from .volume import Volume
-
-ORIENTATIONS = ("axial", "sagittal", "coronal")
 
 # Direction in RAS in which each index of the slices grows: slice, row, column. Axial and coronal
 # slices are seen as radiologists hang them (the patient's right on the left of the picture).

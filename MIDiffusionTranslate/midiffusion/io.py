@@ -8,7 +8,7 @@ import gzip
 import os
 import uuid
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +43,10 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         image = sitk.ReadImage(str(path))
     except RuntimeError as failure:
         raise _unreadable(path, str(failure)) from failure
+    volume = volume_of(image, path)
     if not _is_complete(path, image):
         raise _unreadable(path, "")
-    return volume_of(image, path)
+    return volume
 
 
 def volume_of(image: sitk.Image, path: Path) -> Volume:
@@ -71,12 +72,13 @@ def volume_of(image: sitk.Image, path: Path) -> Volume:
 
 
 def _is_complete(path: Path, image: sitk.Image) -> bool:
-    """False for a NIfTI file that ends early: ITK reads it all the same, the rest at random."""
+    """False for a NIfTI file of a scalar image that ends early: ITK reads it all the same, the rest
+    at random. (Of several values per voxel, "bitpix" counts one or all: such images come not so
+    far.)"""
     if not path.name.lower().endswith((".nii", ".nii.gz")) or not image.HasMetaDataKey("bitpix"):
         return True
-    voxels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
     needed = int(float(image.GetMetaData("vox_offset")))
-    needed += voxels * int(image.GetMetaData("bitpix")) // 8
+    needed += image.GetNumberOfPixels() * int(image.GetMetaData("bitpix")) // 8
     size = path.stat().st_size
     if path.name.lower().endswith(".gz"):
         size = 0
@@ -133,24 +135,42 @@ def write_volume(
     NIfTI. Raises UnwritableTarget, DiskFull and InvalidVolume (see `Volume.check`, which allows
     a constant volume here).
     """
-    path = Path(path)
+    write_volumes([(path, volume)], attributes)
+
+
+def write_volumes(
+    outputs: Sequence[tuple[str | os.PathLike[str], Volume]],
+    attributes: Mapping[str, object] | None = None,
+) -> None:
+    """As `write_volume`, for several files with the same attributes: nothing is renamed before all
+    of them are complete, so that a failure to write one leaves every path as it was."""
+    targets = [(Path(path), volume) for path, volume in outputs]
+    temporaries = [_beside(path, _ending(path)) for path, _ in targets]
+    try:
+        for (path, volume), temporary in zip(targets, temporaries, strict=True):
+            _write_beside(path, temporary, volume, attributes or {})
+        for (path, _), temporary in zip(targets, temporaries, strict=True):
+            try:
+                os.replace(temporary, path)
+            except OSError as failure:
+                raise _unwritable(path, failure) from failure
+    finally:
+        for temporary in temporaries:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def _write_beside(
+    path: Path, temporary: Path, volume: Volume, attributes: Mapping[str, object]
+) -> None:
     check_target(path)
     image = _image(volume)
-    for key, value in _stored_attributes(path, attributes or {}).items():
+    for key, value in _stored_attributes(path, attributes).items():
         image.SetMetaData(key, value)
-    temporary = _beside(path, _ending(path))
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        reason = _write_and_verify(temporary, image)
-        if reason is not None:
-            raise _explain(path, temporary, volume.data.nbytes, reason)
-        try:
-            os.replace(temporary, path)
-        except OSError as failure:
-            raise _unwritable(path, failure) from failure
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    reason = _write_and_verify(temporary, image)
+    if reason is not None:
+        raise _explain(path, temporary, volume.data.nbytes, reason)
 
 
 def _image(volume: Volume) -> sitk.Image:

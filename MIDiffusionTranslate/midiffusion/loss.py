@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .conditioning import LMICondition
 from .denoiser import Denoiser
+from .noise import perturb
 
 
 def draw_sigma(uniform: Tensor, mean: float, std: float, low: float, high: float) -> Tensor:
@@ -47,7 +48,7 @@ def denoising_loss(
     Returns:
         [B], the weighted squared error per image, mean over pixels.
     """
-    x = x0 + sigma[:, None, None, None] * noise
+    x = perturb(x0, sigma, noise)
     denoised = denoiser(x, sigma, condition.channels(x, sigma))
     weight = (sigma**2 + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data) ** 2
     return weight * (denoised - x0).square().mean(dim=(1, 2, 3))

@@ -9,6 +9,11 @@ is in model units (docs/deviations.md says where this departs from the paper). T
 count in the process: how finely it is cut is the affair of a schedule (`karras_sigmas`,
 `geometric_sigmas`), which a sampler is given.
 
+Training uses `perturb`, translating the range and prior of `VESDE` and `karras_sigmas`. The rest is
+the contract of the SDE, for those who write eq. 13 in its own time or bring a sampler or a score
+model of another origin: the clock, the diffusion coefficient, the way between score and denoiser,
+and the levels at equal steps of that clock.
+
 Sources: Song et al. 2021, arXiv 2011.13456 (VE-SDE, geometric levels); Karras et al. 2022 ("EDM"),
 arXiv 2206.00364 (score and denoiser, eq. 3; levels, eq. 5).
 """
@@ -66,17 +71,18 @@ class VESDE:
         """sqrt(d sigma^2/dt) at time t, which for geometric levels is sigma sqrt(2 ln ratio)."""
         return self.sigma(t) * math.sqrt(2.0 * math.log(self.sigma_max / self.sigma_min))
 
-    def perturb(self, x0: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
-        """A draw of the marginal, x0 + sigma noise.
-
-        x0 and noise (standard normal) [B, ...]; sigma a float, or a tensor with one level for all
-        ([]) or one for each image ([B]).
-        """
-        return x0 + _per_image(sigma, x0) * noise
-
     def prior(self, noise: Tensor) -> Tensor:
         """Where sampling starts: sigma_max noise, noise standard normal of any shape."""
         return self.sigma_max * noise
+
+
+def perturb(x0: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
+    """A draw of the marginal, x0 + sigma noise; the clock has no part in it.
+
+    x0 and noise (standard normal) [B, ...]; sigma a float, or a tensor with one level for all ([])
+    or one for each image ([B]).
+    """
+    return x0 + _per_image(sigma, x0) * noise
 
 
 def score_from_denoised(x: Tensor, denoised: Tensor, sigma: float | Tensor) -> Tensor:

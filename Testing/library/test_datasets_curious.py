@@ -92,7 +92,7 @@ def test_the_split_is_by_case_and_stays(root):
 
 
 def test_wrong_folders_have_their_sentences(root, tmp_path):
-    with pytest.raises(InvalidData, match="holds no Case<n>/MRI/Case<n>-T1.nii.gz.*--root"):
+    with pytest.raises(InvalidData, match="holds no Case<n>/MRI/Case<n>-T1.nii.gz.*--data"):
         dataset("curious").load(tmp_path / "nowhere", "t1:flair", "val")
     lacking = root / "NIFTI" / "Case12" / "MRI" / "Case12-T1.nii.gz"
     lacking.rename(tmp_path / "away.nii.gz")

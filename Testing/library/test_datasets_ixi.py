@@ -169,7 +169,7 @@ def test_images_that_do_not_overlap_are_refused(root):
 
 
 def test_the_table_needs_one_command(root, capsys):
-    command = ["benchmark", "table", "--dataset", "ixi", "--root", str(root)]
+    command = ["benchmark", "table", "--dataset", "ixi", "--data", str(root)]
     command += ["--directions", "pd:t1", "--methods", "identity", "histogram"]
     assert cli.main(command) == 0
     captured = capsys.readouterr()

@@ -76,7 +76,7 @@ def test_at_most_twenty_slices_evenly_spaced(root):
 
 
 def test_wrong_folders_have_their_sentences(root):
-    with pytest.raises(InvalidData, match="lacks 69 of the 69 train patients' folders.*--root"):
+    with pytest.raises(InvalidData, match="lacks 69 of the 69 train patients' folders.*--data"):
         dataset("kaggle-3m").load(root, "t1:flair", "train")
     folder = root / "kaggle_3m" / VAL[1]
     mask = folder / f"{VAL[1]}_4_mask.tif"

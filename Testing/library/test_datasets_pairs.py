@@ -78,7 +78,7 @@ def test_the_split_depends_on_the_id_alone():
 def test_wrong_folders_have_their_sentences(root, tmp_path):
     with pytest.raises(InvalidData, match=r"no pair of files <subject>_pd.*9 of t2.*8 of ct"):
         dataset("pairs").load(root, "pd:t2", "val")
-    with pytest.raises(InvalidData, match="no .nii.gz file.*--root"):
+    with pytest.raises(InvalidData, match="no .nii.gz file.*--data"):
         dataset("pairs").load(tmp_path, "pd:t2", "val")
     _write(root / "person_0_t2.nii.gz", _box(1))
     with pytest.raises(InvalidData, match="person_0_T2.nii.gz and person_0_t2.nii.gz"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from midiffusion.errors import DiskFull, InvalidVolume, UnreadableFile, UnwritableTarget
-from midiffusion.io import ENDINGS, check_target, read_volume, write_volume
+from midiffusion.io import ENDINGS, check_target, read_volume, write_volume, write_volumes
 from midiffusion.volume import Volume
 
 
@@ -70,6 +71,25 @@ def test_an_existing_file_is_replaced_whole(tmp_path):
     np.testing.assert_array_equal(read_volume(tmp_path / "a.mha").data, other.data)
 
 
+@pytest.mark.parametrize("fails", ["second", "first"])
+def test_of_several_files_all_are_written_or_none(tmp_path, fails):
+    """Files that were there before stay as they were."""
+    old, new = oblique_volume(False), oblique_volume(True)
+    paths = [tmp_path / "a.nrrd", tmp_path / "b.mha"]
+    write_volumes([(path, old) for path in paths])
+    odd = Volume(np.zeros((2, 2, 2), np.float16), np.eye(4))
+    volumes = [odd, new] if fails == "first" else [new, odd]
+    with pytest.raises(InvalidVolume, match="float16"):
+        write_volumes(list(zip(paths, volumes, strict=True)))
+    for path in paths:
+        np.testing.assert_allclose(read_volume(path).ijkToRAS, old.ijkToRAS)
+    assert sorted(tmp_path.iterdir()) == paths
+    write_volumes([(path, new) for path in paths])
+    for path in paths:
+        np.testing.assert_allclose(read_volume(path).ijkToRAS, new.ijkToRAS)
+    assert sorted(tmp_path.iterdir()) == paths
+
+
 def test_unreadable_sources(tmp_path):
     (tmp_path / "text.nii.gz").write_text("not an image")
     for ending in ENDINGS:
@@ -106,6 +126,20 @@ def test_images_that_are_not_one_scalar_volume(tmp_path):
     for path, words in ((colour, "colour"), (series, "4 dimensions"), (flat, "2 dimensions")):
         with pytest.raises(InvalidVolume, match=words):
             read_volume(path)
+
+
+def test_a_nifti_of_colours_is_named_as_such(tmp_path):
+    """Written by hand: 24 bits a voxel are three values of 8, and not a file that ends early."""
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, 3, 2, 2, 2, 1, 1, 1, 1)
+    struct.pack_into("<2h", header, 70, 128, 24)  # RGB24
+    struct.pack_into("<8f", header, 76, 1, 1, 1, 1, 1, 1, 1, 1)
+    struct.pack_into("<f", header, 108, 352)
+    header[344:348] = b"n+1\0"
+    (tmp_path / "colour.nii").write_bytes(header + bytes(range(24)))
+    with pytest.raises(InvalidVolume, match="3 values per voxel .colour"):
+        read_volume(tmp_path / "colour.nii")
 
 
 @pytest.mark.parametrize("column", [(0.5, 1.0, 0.0), (0.0, 0.0, 0.0)])

@@ -12,6 +12,7 @@ from midiffusion.noise import (
     denoised_from_score,
     geometric_sigmas,
     karras_sigmas,
+    perturb,
     score_from_denoised,
 )
 
@@ -44,14 +45,14 @@ def test_marginals_by_monte_carlo():
     def normal() -> torch.Tensor:
         return torch.randn(paths, generator=generator, dtype=torch.float64)
 
-    x = sde.perturb(x0, sde.sigma_min, normal())
+    x = perturb(x0, sde.sigma_min, normal())
     checked = 0
     for step in range(steps):
         t = (step + 0.5) / steps
         x = x + sde.diffusion(t) * math.sqrt(1 / steps) * normal()
         if step + 1 in (100, 200, 400):
             sigma = sde.sigma((step + 1) / steps)
-            drawn = sde.perturb(x0, sigma, normal())
+            drawn = perturb(x0, sigma, normal())
             for sample in (x, drawn):
                 # five standard errors of the mean and of the standard deviation
                 assert abs(sample.mean() - 0.7) < 5 * sigma / math.sqrt(paths)
@@ -64,10 +65,10 @@ def test_perturb_gives_every_image_its_own_level():
     x0 = torch.rand(3, 1, 4, 5)
     noise = torch.randn(3, 1, 4, 5)
     sigma = torch.tensor([0.0, 1.0, 2.5])
-    together = SDE.perturb(x0, sigma, noise)
+    together = perturb(x0, sigma, noise)
     for i in range(3):
-        torch.testing.assert_close(together[i], SDE.perturb(x0[i], float(sigma[i]), noise[i]))
-    torch.testing.assert_close(SDE.perturb(x0, torch.tensor(2.0), noise), x0 + 2 * noise)
+        torch.testing.assert_close(together[i], perturb(x0[i], float(sigma[i]), noise[i]))
+    torch.testing.assert_close(perturb(x0, torch.tensor(2.0), noise), x0 + 2 * noise)
 
 
 def test_prior_is_noise_of_the_largest_level():

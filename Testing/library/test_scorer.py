@@ -195,7 +195,7 @@ def test_the_table_command_end_to_end(collection, tmp_path, capsys):
     outputs = {s: np.full((2, 128, 128), 0.5, dtype=np.float32) for s in VALIDATION}
     np.savez(tmp_path / "half.npz", **outputs)
     report, kept = tmp_path / "report.json", tmp_path / "kept"
-    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--root", str(collection)]
+    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--data", str(collection)]
     command += ["--directions", "t1:flair", "--predictions", f"half={tmp_path / 'half.npz'}"]
     assert cli.main([*command, "--json", str(report), "--save", str(kept)]) == 0
     text = capsys.readouterr().out
@@ -213,7 +213,7 @@ def test_the_table_command_end_to_end(collection, tmp_path, capsys):
 
 
 def test_methods_that_learn_give_the_headline(collection, capsys):
-    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--root", str(collection)]
+    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--data", str(collection)]
     command += ["--methods", "histogram", "regressor", "paired", "--budget", "0.2"]
     assert cli.main([*command, "--learn-size", "64", "--device", "cpu", "--subjects", "2"]) == 0
     captured = capsys.readouterr()
@@ -229,13 +229,13 @@ def test_methods_that_learn_give_the_headline(collection, capsys):
         (["--subjects", "0"], "--subjects"),
         (["--methods", "--predictions", "x=missing.npz"], "missing.npz"),
         (["--methods", "midiffusion", "--model", "no-such-model"], "no-such-model"),
-        (["--root", "nowhere"], "nowhere"),
+        (["--data", "nowhere"], "nowhere"),
         (["--methods"], "Nothing to score"),
         (["--methods", "paired", "--budget", "0"], "above zero"),
     ],
 )
 def test_the_table_command_refuses_in_one_line(collection, capsys, arguments, sentence):
-    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--root", str(collection)]
+    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--data", str(collection)]
     assert cli.main(command + arguments) != 0
     captured = capsys.readouterr()
     last = captured.err.strip().splitlines()[-1]
@@ -245,7 +245,7 @@ def test_the_table_command_refuses_in_one_line(collection, capsys, arguments, se
 
 def test_predictions_lacking_a_subject_are_refused(collection, tmp_path, capsys):
     np.savez(tmp_path / "one.npz", **{VALIDATION[0]: np.zeros((2, 128, 128))})
-    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--root", str(collection)]
+    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--data", str(collection)]
     assert cli.main([*command, "--methods", "--predictions", f"x={tmp_path / 'one.npz'}"]) != 0
     assert "no output for 13 of 14" in capsys.readouterr().err
 

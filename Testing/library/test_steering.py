@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +13,15 @@ import torch
 from midiffusion.conditioning import LMICondition, LMISettings
 from midiffusion.denoiser import Denoiser
 from midiffusion.errors import InvalidParameter
+from midiffusion.evaluation import steering
+from midiffusion.evaluation.bootstrap import Interval
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.evaluation.steering import (
     model_sources,
     sampler_of,
     share_lost,
     steering_figures,
+    verdict,
 )
 from midiffusion.network import UNet, UNetConfig
 from midiffusion.volume import Volume
@@ -57,6 +62,7 @@ def test_an_obedient_model_loses_its_gain_to_wrong_maps():
     assert share_lost(figures, "swapped").low > 0.5
     assert share_lost(figures, "swapped").high < 1
     assert share_lost(figures, "blank").value == pytest.approx(1, abs=0.05)
+    assert verdict(share_lost(figures, "swapped")).startswith("yes, by the lower end")
 
 
 def test_a_model_that_ignores_its_maps_is_found_out():
@@ -64,6 +70,7 @@ def test_a_model_that_ignores_its_maps_is_found_out():
     assert figures["right"] == figures["swapped"] == figures["blank"]
     # Whatever chance makes of the gain, none of it is lost.
     assert not share_lost(figures, "swapped").value > 0
+    assert verdict(share_lost(figures, "swapped")) == "no"
 
 
 def test_the_share_lost_is_of_the_gain():
@@ -71,6 +78,44 @@ def test_the_share_lost_is_of_the_gain():
     assert share_lost(figures, "swapped").value == pytest.approx(0.2 / 0.4)
     none = {"right": [0.2], "swapped": [0.2], "unconditional": [0.3]}
     assert math.isnan(share_lost(none, "swapped").value)
+
+
+@pytest.mark.parametrize(
+    ("lost", "answer"),
+    [
+        (Interval(0.5, 0.5, 0.6), "yes, by the lower end"),
+        (Interval(0.6, 0.4, 0.9), "yes by the estimate, not by the lower end"),
+        (Interval(0.6, math.nan, math.nan), "yes by the estimate, not by the lower end"),
+        (Interval(0.49, 0.3, 0.9), "no"),
+        (Interval(math.nan, math.nan, math.nan), "no"),
+    ],
+)
+def test_the_verdict_rests_on_swapped_maps_and_names_its_certainty(lost, answer):
+    assert verdict(lost).startswith(answer)
+
+
+def test_the_command_counts_blank_maps_as_no_evidence(monkeypatch, tmp_path, capsys):
+    """A model that paints the same head, right or swapped, and noise where it has no maps: blank
+    maps lose the whole gain, and still it is not steered."""
+
+    def draw(source, seed):
+        if source.data.any():
+            return subjects[0].target
+        return np.random.default_rng(seed).random(source.data.shape).astype(np.float32)
+
+    subjects = [replace(_subjects(1)[0], id=str(number)) for number in range(3)]
+    card = SimpleNamespace(id="toy", weights_sha256="", default_steps=1)
+    monkeypatch.setattr("midiffusion.model.load_model", lambda *_, **__: SimpleNamespace(card=card))
+    monkeypatch.setattr(steering, "sampler_of", lambda *_: draw)
+    monkeypatch.setattr(steering, "model_sources", lambda loaded, _: loaded)
+    collection = SimpleNamespace(name="tcga-lgg", load=lambda *_: subjects)
+    monkeypatch.setattr(steering, "dataset", lambda _: collection)
+    out = tmp_path / "steering.json"
+    assert steering.main(["--data", str(tmp_path), "--json", str(out)]) == 0
+    assert "LMI steers toy: no." in capsys.readouterr().out
+    report = json.loads(out.read_text())
+    assert report["share_lost"]["blank"]["value"] > 0.9
+    assert report["steers"] is False and report["steers_by_lower_end"] is False
 
 
 def test_one_subject_can_not_be_swapped():

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..arguments import Arguments
 from ..errors import InvalidParameter, WorkerDied
 from ..lmi import LocalMutualInformation
 from ..lmi.definition import definition
@@ -134,8 +135,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="midiffusion benchmark lmi", description=__doc__)
+def _parser() -> Arguments:
+    parser = Arguments(prog="midiffusion benchmark lmi", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--json", type=Path, metavar="FILE", help="also write the figures here")

@@ -12,7 +12,6 @@ Prints a table on stdout, progress on stderr; `--json` keeps the figures and nam
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
@@ -27,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..arguments import Arguments, device_name
 from ..device import choose_device, describe
 from ..errors import InvalidParameter, UnwritableTarget
 from ..model import TranslationModel, load_model
@@ -222,8 +222,8 @@ def _write(path: Path, report: Mapping[str, object]) -> None:
         raise UnwritableTarget(f"{path} can't be written: {error}") from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="midiffusion benchmark sampler", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
@@ -236,6 +236,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--subjects", type=int, default=4, metavar="N", help="the first N (default 4)")
     add("--slices", type=int, default=3, metavar="N", help="of each subject (default 3)")
     add("--seed", type=int, default=0, metavar="S")
-    add("--device", default="auto", help="auto, cuda[:i], mps or cpu")
+    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
     add("--json", type=Path, metavar="OUT", help="keep the figures, with the device's name")
     return parser

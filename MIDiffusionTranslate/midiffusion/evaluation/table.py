@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..arguments import Arguments, device_name
 from ..errors import InvalidParameter
 from .baselines import Budget, HistogramMatching, Identity, Method
 from .baselines.diffusion import MIDiffusion, Sampling
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         "directions": {},
     }
     for direction in options.directions or data.directions[:1]:
-        subjects = data.load(options.root, direction, "val")[: options.subjects]
+        subjects = data.load(options.data, direction, "val")[: options.subjects]
         cells = _cells(options, data, direction, subjects)
         report["directions"][direction] = _as_json(cells)  # type: ignore[index]
         for size in cells[0].figures:
@@ -168,10 +169,10 @@ def _training_subjects(options: argparse.Namespace, data: Dataset, direction: st
             f"{source_of_training.name} has no {target.upper()} to learn from; for this direction "
             "choose from the methods identity and midiffusion."
         )
-    root = options.train_root
-    if root is None:
-        root = options.root if source_of_training.name == data.name else options.root.parent
-    return source_of_training.load(root, same[0], "train")
+    folder = options.train_data
+    if folder is None:
+        folder = options.data if source_of_training.name == data.name else options.data.parent
+    return source_of_training.load(folder, same[0], "train")
 
 
 def _sampling(options: argparse.Namespace) -> Sampling:
@@ -205,18 +206,18 @@ def _prediction(text: str) -> tuple[str, Path]:
     return name, Path(file)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="midiffusion benchmark table", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
     add("--dataset", required=True, choices=DATASETS, help="collection")
-    add("--root", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
+    add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
     add(
-        "--train-root",
+        "--train-data",
         type=Path,
         metavar="DIR",
-        help="folder of the training collection, where that is another (default: beside --root)",
+        help="folder of the training collection, where that is another (default: beside --data)",
     )
     add("--directions", nargs="+", metavar="SOURCE:TARGET", help="default: the collection's first")
     add("--methods", nargs="*", choices=METHODS, default=["identity", "histogram"])
@@ -248,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
     add("--sampler", metavar="NAME", help="default: the bundle's")
     add("--seed", type=int, default=0, metavar="S")
-    add("--device", default="auto", help="auto, cuda[:i], mps or cpu")
+    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
     add("--subjects", type=int, metavar="N", help="only the first N subjects: a quick look")
     add("--save", type=Path, metavar="DIR", help="keep the outputs as .npz for --predictions")
     add("--json", type=Path, metavar="OUT", help="every figure of every subject")

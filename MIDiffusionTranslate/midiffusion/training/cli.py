@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..arguments import Arguments, device_name
 from ..device import choose_device
-from ..errors import InvalidData, InvalidParameter
+from ..errors import Cancelled, InvalidData, InvalidParameter
 from .bundle import describe, export_bundle
 from .configuration import TrainingConfig
 from .data import SliceSource, plain_layout
-from .loop import train
+from .loop import TrainingState, train
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,15 +26,26 @@ def main(argv: Sequence[str]) -> int:
     config = _configuration(args.config, args.target, plain_layout(data))
     describe(args.target, config, {}, sigma_data=1.0)  # what can't become a card fails here
     device = str(choose_device(args.device))
-    state = train(
-        config,
-        data,
-        out,
-        device=device,
-        max_minutes=args.max_minutes,
-        resume=args.resume,
-        on_checkpoint=lambda s: export_bundle(out, args.target, config, s, device),
-    )
+    resumable = args.resume
+
+    def on_checkpoint(state: TrainingState) -> None:
+        nonlocal resumable
+        resumable = True
+        export_bundle(out, args.target, config, state, device)
+
+    try:
+        state = train(
+            config,
+            data,
+            out,
+            device=device,
+            max_minutes=args.max_minutes,
+            resume=args.resume,
+            on_checkpoint=on_checkpoint,
+        )
+    except KeyboardInterrupt:
+        left = "go on with --resume." if resumable else "there is no checkpoint yet."
+        raise Cancelled(f"cancelled; {left}") from None
     print(f"{out}: model '{args.target}', {state.step} steps in {state.seconds / 60:.1f} minutes.")
     return 0
 
@@ -47,8 +58,8 @@ def _configuration(path: str | None, target: str, layout: str | None) -> Trainin
     return dataclasses.replace(config, sources=(SliceSource(layout),))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="midiffusion train",
         description="Train a target model on images of its modality.",
     )
@@ -62,5 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", help="training configuration (JSON); default: the target's own")
     parser.add_argument("--max-minutes", type=float, help="time budget, resumed parts included")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu")
+    parser.add_argument(
+        "--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu"
+    )
     return parser

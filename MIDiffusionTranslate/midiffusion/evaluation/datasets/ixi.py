@@ -34,7 +34,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
         raise InvalidData(
             f"{root} holds {len(files[source])} files IXI*-{source}.nii.gz and "
             f"{len(files[target])} files IXI*-{target}.nii.gz and no subject with both; unpack "
-            f"IXI-{source}.tar and IXI-{target}.tar and give their folder as --root."
+            f"IXI-{source}.tar and IXI-{target}.tar and give their folder as --data."
         )
 
     def subject(number: str) -> Subject:

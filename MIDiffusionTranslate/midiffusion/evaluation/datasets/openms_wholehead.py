@@ -49,7 +49,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
     if not both:
         raise InvalidData(
             f"{folder} holds no pair of files <subject>_{source.upper()}.nii.gz and "
-            f"<subject>{ending}; give the folder of the whole-head volumes as --root."
+            f"<subject>{ending}; give the folder of the whole-head volumes as --data."
         )
     return [_subject(folder, subject, source.upper(), target.upper()) for subject in both]
 

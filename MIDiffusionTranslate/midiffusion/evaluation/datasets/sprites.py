@@ -25,7 +25,7 @@ def find_folder(root: Path, collection: str, files: Sequence[str]) -> Path:
     if missing:
         raise InvalidData(
             f"{folder} lacks {len(missing)} of {len(files)} files of {collection}, for example "
-            f"{missing[0]}; give the folder of the collection as --root."
+            f"{missing[0]}; give the folder of the collection as --data."
         )
     return folder
 

@@ -1,0 +1,12 @@
+"""Names that cards, commands and the module in Slicer have in common. Needs no torch."""
+
+from __future__ import annotations
+
+import re
+
+ORIENTATIONS = ("axial", "sagittal", "coronal")
+
+
+def is_device(name: object) -> bool:
+    """Whether this is how a device is called: auto, cpu, mps, cuda or cuda:<number>."""
+    return isinstance(name, str) and re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name) is not None
