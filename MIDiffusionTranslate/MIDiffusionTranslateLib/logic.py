@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from numbers import Integral
@@ -13,6 +12,7 @@ import slicer
 from midiffusion import registry
 from midiffusion.card import ModelCard
 from midiffusion.errors import InvalidParameter, OutOfMemory
+from midiffusion.names import is_device
 from midiffusion.registry import ModelEntry
 
 from .job import TranslationJob, WorkerProgress, WorkerResult
@@ -180,7 +180,7 @@ def _checkNumbers(steps: Any, seed: Any, samples: Any, device: Any) -> None:
         raise InvalidParameter(f"Samples is {samples}: it must be a whole number, 1 or more.")
     if not _isWhole(seed, 0) or seed > _MAX_SEED:
         raise InvalidParameter(f"Seed is {seed}: it must be a whole number, 0 or more.")
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+    if not is_device(device):
         raise InvalidParameter(
             f"Device is {device}: it must be auto, cpu, mps, cuda or cuda:<number>."
         )

@@ -1,8 +1,9 @@
 """The command line: `midiffusion translate | models | train | benchmark`.
 
 Exit 0 with the result in place, or non-zero with one line `error: ...` on stderr and no output
-file (2: the arguments are wrong, 130: cancelled, 1: anything else). Whatever can be refused without
-torch is refused before torch is imported. Progress goes to stderr, results to stdout.
+file (2: the arguments are wrong, 130: cancelled by Ctrl-C or SIGTERM, 1: anything else). `train`
+alone leaves what it has so far. Whatever can be refused without torch is refused before torch is
+imported. Progress goes to stderr, results to stdout.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import re
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from . import __version__, registry
+from .arguments import Arguments, UsageError, device_name
 from .errors import (
     Cancelled,
     DependencyMissing,
@@ -42,11 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. `argv` defaults to the process's arguments."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
-    except _UsageError as error:
+        with _terminated_as_interrupted():
+            return _run(arguments)
+    except UsageError as error:
         return _fail(str(error), code=2)
-    except (KeyboardInterrupt, Cancelled):
-        return _fail("cancelled; nothing was written.", code=130)
+    except Cancelled as error:
+        return _fail(str(error), code=130)
+    except KeyboardInterrupt:
+        return _fail("cancelled.", code=130)
     except MIDiffusionError as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:
@@ -71,17 +78,21 @@ def _run(arguments: list[str]) -> int:
     return command(options)
 
 
-class _UsageError(Exception):
-    pass
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, so that it, too, leaves no temporary file."""
+    if threading.current_thread() is not threading.main_thread():  # handlers are its alone
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(f"{message} (see {self.prog} --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="midiffusion",
         description="Zero-shot translation of medical volumes between modalities. "
         "Research use only, not for diagnosis.",
@@ -108,7 +119,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="S", help="seed of the noise (default 0)")
     add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
     add("--uncertainty", metavar="OUT2", type=Path, help="write the samples' standard deviation")
-    add("--device", default="auto", type=_device, help="auto (default), cuda[:i], mps or cpu")
+    add("--device", default="auto", type=device_name, help="auto (default), cuda[:i], mps or cpu")
     add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
     add("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(command=translate)
@@ -129,15 +140,25 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         action.set_defaults(command=command)
 
 
-def _device(text: str) -> str:
-    if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cuda, cuda:<number>, mps or cpu")
-    return text
-
-
 def translate(options: argparse.Namespace) -> int:
     """`midiffusion translate`: checks, reads, translates, writes."""
     _check_parameters(options)
+    try:
+        report, title = _translated(options)
+    except (KeyboardInterrupt, Cancelled):
+        raise Cancelled("cancelled; nothing was written.") from None
+    if options.json:
+        print(json.dumps(report))
+        return 0
+    for path in (report["output"], report["uncertainty"]):
+        if path is not None:
+            print(path)
+    print(f"{title}: {report['seconds']:.1f} s. Synthetic; research use, not for diagnosis.")
+    return 0
+
+
+def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The report of a run that has written its files, and the title of the model."""
     registry.find(options.to, options.model_folder)
     try:
         from . import io
@@ -166,28 +187,14 @@ def translate(options: argparse.Namespace) -> int:
     # "synthetic" first: a NIfTI file keeps no more than the first 79 characters.
     named = {"synthetic": 1, "source": options.source.name, **result.provenance}
     attributes = {f"MIDiffusion.{key}": value for key, value in named.items()}
-    written: list[Path] = []
-    try:
-        for path, output in zip(targets, volumes, strict=False):
-            io.write_volume(path, output, attributes)
-            written.append(path)
-    except BaseException:
-        for path in written:  # both files or neither
-            path.unlink(missing_ok=True)
-        raise
+    io.write_volumes(list(zip(targets, volumes, strict=False)), attributes)
     report = {
         "output": str(options.output),
         "uncertainty": None if options.uncertainty is None else str(options.uncertainty),
         "seconds": round(seconds, 3),
         "provenance": result.provenance,
     }
-    if options.json:
-        print(json.dumps(report))
-    else:
-        for path in targets:
-            print(path)
-        print(f"{model.card.title}: {seconds:.1f} s. Synthetic; research use, not for diagnosis.")
-    return 0
+    return report, model.card.title
 
 
 def _check_parameters(options: argparse.Namespace) -> None:

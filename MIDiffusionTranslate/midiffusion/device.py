@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 
 import torch
 
 from .errors import DeviceUnavailable, InvalidParameter
+from .names import is_device
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -16,15 +16,15 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises InvalidParameter (no such name) and DeviceUnavailable (not in this computer, or not
     usable by the PyTorch installed).
     """
+    if not is_device(name):
+        raise InvalidParameter(
+            f"Unknown device {name!r}: use auto, cpu, cuda, cuda:<number> or mps."
+        )
     if name == "auto":
         for candidate in ("cuda", "mps"):
             if _problem(candidate) is None:
                 return torch.device(candidate)
         return torch.device("cpu")
-    if not isinstance(name, str) or re.fullmatch(r"cpu|mps|cuda(:\d+)?", name) is None:
-        raise InvalidParameter(
-            f"Unknown device {name!r}: use auto, cpu, cuda, cuda:<number> or mps."
-        )
     problem = _problem(name)
     if problem is not None:
         raise DeviceUnavailable(
