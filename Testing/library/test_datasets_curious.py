@@ -83,12 +83,11 @@ def test_t1_comes_to_the_slices_of_flair(root):
 
 
 def test_the_split_is_by_case_and_stays(root):
-    parts = [{s.id for s in dataset("curious").load(root, "t1:flair", p)} for p in ("val", "train")]
-    assert parts[0] and parts[1] and not parts[0] & parts[1]
-    gone = sorted(parts[1])[0]
-    for file in (root / "NIFTI" / gone / "MRI").iterdir():
-        file.unlink()
-    assert {s.id for s in dataset("curious").load(root, "t1:flair", "val")} == parts[0]
+    parts = [[s.id for s in dataset("curious").load(root, "t1:flair", p)] for p in ("val", "train")]
+    assert parts == [["Case1"], ["Case12", "Case2", "Case23"]]
+    shutil.rmtree(root / "NIFTI" / "Case1")
+    with pytest.raises(InvalidData, match="holds Case12, Case2, Case23 and none of the val cases"):
+        dataset("curious").load(root, "t1:flair", "val")
 
 
 def test_wrong_folders_have_their_sentences(root, tmp_path):

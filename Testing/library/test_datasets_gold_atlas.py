@@ -8,7 +8,7 @@ import SimpleITK
 from midiffusion.errors import InvalidData
 from midiffusion.evaluation.datasets import dataset
 
-PATIENTS = ("1_01_P", "1_02_P", "2_03_P", "3_01_P")
+PATIENTS = ("1_01_P", "1_03_P", "2_03_P", "3_01_P")
 # LPS mm: centre and half size of a block of bone, the patient's left, posterior, superior.
 BONE, HALF = np.array([60.0, 30.0, 12.0]), np.array([25.0, 20.0, 10.0])
 SLICES, STEP, PIXEL, SIDE = 12, 5.0, 8.0, 56
@@ -105,7 +105,7 @@ def test_the_miniature_stores_ct_with_an_intercept(root):
 
 def test_ct_is_the_registered_one_in_hu_at_its_place(root):
     subjects = _all(root, "t2:ct")
-    assert sorted(s.id for s in subjects) == sorted(PATIENTS)
+    assert [s.id for s in subjects] == ["1_03_P", "1_01_P", "2_03_P", "3_01_P"]
     for subject in subjects:
         assert subject.source.modality == "T2" and subject.target.shape == (SLICES, 128, 128)
         np.testing.assert_allclose(subject.source.spacing_mm, (3.5, 3.5, STEP))
@@ -143,7 +143,10 @@ def test_t1_on_its_own_grid_comes_to_the_slices_of_t2(root):
 def test_wrong_folders_have_their_sentences(root, tmp_path):
     with pytest.raises(InvalidData, match="no patient's folder such as 1_01_P"):
         dataset("gold-atlas").load(tmp_path, "t2:ct", "val")
-    patient = tmp_path / "1_01_P"
+    (tmp_path / "1_01_P").mkdir()
+    with pytest.raises(InvalidData, match="holds 1_01_P and none of the val patients.*1_03_P"):
+        dataset("gold-atlas").load(tmp_path, "t2:ct", "val")
+    patient = tmp_path / "1_03_P"
     patient.mkdir()
     with pytest.raises(InvalidData, match="one CT series with 'cttomr'.*holds 0.*no DICOM"):
         dataset("gold-atlas").load(tmp_path, "ct:t1", "val")

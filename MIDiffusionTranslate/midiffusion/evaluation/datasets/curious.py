@@ -6,7 +6,8 @@ registered to FLAIR (`registration`), since nothing says that the two are aligne
 those of FLAIR. Whether T1 is contrast-enhanced is not confirmed.
 
 Data: doi:10.11582/2017.00004 (CC BY 4.0), Xiao et al., Med Phys 2017;44:3875,
-doi:10.1002/mp.12268. Split and preprocessing: by case, see `volumes`.
+doi:10.1002/mp.12268. Split: the cases whose number leaves 1 when divided by 5 are for validation
+(1, 6, 11, 16, 21, 26 as far as they exist). Preprocessing: see `volumes`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from ...errors import InvalidData
 from .registration import registered
 from .subject import Subject, chosen
-from .volumes import HEAD_MM, SIZES, each, in_part, model_units, paired, read
+from .volumes import HEAD_MM, SIZES, each, model_units, paired, read
 
 name = "curious"
 training = name
@@ -52,6 +53,13 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             f"{root} is incomplete: {', '.join(lacking[:5])}; unpack these cases in full."
         )
 
+    ids = [case for case in cases if (int(case[len("Case") :]) % 5 == 1) == (split == "val")]
+    if not ids:
+        raise InvalidData(
+            f"{root} holds {', '.join(cases)} and none of the {split} cases (for validation: 1, 6, "
+            "11, 16, 21, 26); unpack all of RESECT."
+        )
+
     def subject(case: str) -> Subject:
         files = cases[case]
         fixed = read(files["FLAIR"], "FLAIR")
@@ -61,4 +69,4 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             case, units[source], units[target], units["FLAIR"], split=split, field_mm=HEAD_MM
         )
 
-    return each(name, in_part(cases, split), subject)
+    return each(name, ids, subject)

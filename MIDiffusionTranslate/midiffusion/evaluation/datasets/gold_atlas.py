@@ -10,7 +10,8 @@ The slices are those of T2, onto which the collection registered the CT. T1 come
 session, on a grid of its own, and is resampled by its header, not registered.
 
 Data: doi:10.5281/zenodo.583096 (access on request; the terms come with it), Nyholm et al., Med
-Phys 2018;45:1295, doi:10.1002/mp.12748. Split and preprocessing: by patient, see `volumes`.
+Phys 2018;45:1295, doi:10.1002/mp.12748. Split: every fifth of the 19 patients, from the third on,
+is for validation (`VALIDATION`). Preprocessing: see `volumes`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from ...errors import InvalidData
 from .dicom import Series, read_series, series_in
 from .subject import Subject, chosen
-from .volumes import SIZES, each, in_part, model_units, paired
+from .volumes import SIZES, each, model_units, paired
 
 name = "gold-atlas"
 training = name
@@ -29,6 +30,7 @@ directions = ("t2:ct", "ct:t2", "t1:ct", "ct:t1", "t1:t2", "t2:t1")
 sizes = SIZES
 
 PELVIS_MM = 448.0
+VALIDATION = ("1_03_P", "1_08_P", "2_09_P", "3_03_P")
 
 _PATIENT = re.compile(r"[1-3]_\d\d_P")
 _SERIES = {"CT": ("CT", "cttomr"), "T1": ("MR", "t1"), "T2": ("MR", "t2")}
@@ -44,6 +46,13 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             "each into a folder of its own name, and give the folder round them as --data."
         )
 
+    ids = [patient for patient in sorted(folders) if (patient in VALIDATION) == (split == "val")]
+    if not ids:
+        raise InvalidData(
+            f"{root} holds {', '.join(sorted(folders))} and none of the {split} patients (for "
+            f"validation: {', '.join(VALIDATION)}); unpack all 19 patients."
+        )
+
     def subject(patient: str) -> Subject:
         found = series_in(folders[patient])
         # T2 gives the grid in every direction, so that figures of the six compare.
@@ -56,7 +65,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             patient, units[source], units[target], reference, split=split, field_mm=PELVIS_MM
         )
 
-    return each(name, in_part(folders, split), subject)
+    return each(name, ids, subject)
 
 
 def _one(found: list[Series], modality: str, folder: Path) -> Series:

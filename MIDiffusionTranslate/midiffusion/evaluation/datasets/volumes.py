@@ -83,9 +83,9 @@ def image_of(volume: Volume) -> sitk.Image:
 def in_part(ids: Iterable[str], split: str) -> list[str]:
     """The ids of `split` ("train" or "val"), sorted.
 
-    Validation: the ids whose SHA-256, read as a fraction, is below 0.2, or, where there is none,
-    the id with the smallest. It depends on the id alone, so an incomplete copy of a collection
-    moves nobody across the line.
+    For collections of any size: validation takes the ids whose SHA-256, read as a fraction, is
+    below 0.2, or, where there is none, the id with the smallest. It depends on the id alone, so an
+    incomplete copy of a collection moves nobody across the line.
     """
     ranked = sorted(set(ids), key=_fraction)
     val = [subject for subject in ranked if _fraction(subject) < _VALIDATION_SHARE] or ranked[:1]
