@@ -96,6 +96,23 @@ def assert_refused(answer: tuple[int, str, str], sentence: str, code: int = 1) -
         (("benchmark",), "required: BENCHMARK"),
         (("benchmark", "fun"), "invalid choice: 'fun'"),
         (("transmogrify",), "invalid choice: 'transmogrify'"),
+        (("train",), "required: --target, --data, --out"),
+        (("train", "--target", "a", "--data", ".", "--out", "o", "--device", "tpu"), "'tpu' is no"),
+        (("train", "--target", "a", "--data", ".", "--out", "o", "--max-minutes", "x"), "invalid"),
+        (("benchmark", "lmi", "--size", "x"), "invalid int value"),
+        (("benchmark", "lmi", "--colour"), "--colour"),
+        (("benchmark", "sampler"), "required: --data"),
+        (("benchmark", "table", "--data", "."), "required: --dataset"),
+        (("benchmark", "table", "--data", ".", "--dataset", "synthrad"), "choice: 'synthrad'"),
+        (("benchmark", "steering", "--data", ".", "--device", "tpu"), "'tpu' is not auto"),
+        # An option that is not spelt out is no option, here or below any command.
+        (("translate", "a", "--to", "toy", "-o", "b.nrrd", "--dev", "cpu"), "--dev"),
+        (("models", "show", "toy", "--js"), "--js"),
+        (("train", "--target", "a", "--data", ".", "--out", "o", "--res"), "--res"),
+        (("benchmark", "lmi", "--repeat", "1"), "--repeat 1"),
+        (("benchmark", "sampler", "--data", ".", "--sample", "heun"), "--sample heun"),
+        (("benchmark", "table", "--data", ".", "--dataset", "ixi", "--method"), "--method"),
+        (("benchmark", "steering", "--dat", "."), "required: --data"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(capsys, arguments, sentence):
@@ -185,19 +202,31 @@ def test_a_fault_while_translating_leaves_no_file(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_second_file_that_fails_takes_the_first_with_it(run, fake, source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("there_before", [True, False])
+def test_a_file_that_fails_leaves_both_as_they_were(
+    run, fake, source, tmp_path, monkeypatch, failing, there_before
+):
     fake()
-    first, second = tmp_path / "out.nrrd", tmp_path / "spread.nrrd"
+    outputs = tmp_path / "out.nrrd", tmp_path / "spread.nrrd"
+    if there_before:
+        for path in outputs:
+            path.write_text("the user's own")
+    before = sorted(tmp_path.rglob("*"))
+    write, calls = sitk.WriteImage, []
 
-    def write(path: Path, *arguments: Any) -> None:
-        if path == second:
+    def full(*arguments: Any, **keywords: Any) -> None:
+        write(*arguments, **keywords)
+        calls.append(arguments)
+        if len(calls) == failing:
             raise DiskFull("The disk is full.")
-        write_volume(path, *arguments)
 
-    monkeypatch.setattr("midiffusion.io.write_volume", write)
-    options = ("--samples", 2, "--uncertainty", second)
-    assert_refused(run("translate", source, "--to", "toy", "-o", first, *options), "disk is full")
-    assert not first.exists() and not second.exists()
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    options = ("--samples", 2, "--uncertainty", outputs[1])
+    answer = run("translate", source, "--to", "toy", "-o", outputs[0], *options)
+    assert_refused(answer, "disk is full")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert all(path.read_text() == "the user's own" for path in outputs if there_before)
 
 
 def test_translate_writes_both_files_and_reports(run, fake, source, tmp_path):
@@ -362,24 +391,44 @@ def test_bar_elsewhere_is_quiet_for_some_seconds(monkeypatch):
     assert stream.text == 2 * " 38 %  step 2 of 4 on cpu\n"
 
 
-def test_control_c_ends_the_process_cleanly(source, make_bundle, tmp_path):
-    """A real process, interrupted while its (fake) model runs."""
+INTERRUPTED = """
+import sys, time, types
+import midiffusion.model
+import SimpleITK as sitk
+from midiffusion.cli import main
+from midiffusion.model import Translation
+
+def wait():
+    print("running", flush=True)
+    time.sleep(60)
+
+def translate(volume, **_):
+    if sys.argv[1] == "translating":
+        wait()
+    return Translation(volume, None, {})
+
+def write(image, path, **keywords):
+    written(image, path, **keywords)
+    wait()
+
+written, sitk.WriteImage = sitk.WriteImage, write
+model = types.SimpleNamespace(translate=translate)
+midiffusion.model.load_model = lambda *_, **__: model
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("during", ["translating", "writing"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_process_cleanly(source, make_bundle, tmp_path, number, during):
+    """A real process, interrupted while its (fake) model runs, or with a temporary file there."""
     make_bundle()
+    before = sorted(tmp_path.rglob("*"))
     out = tmp_path / "out.nrrd"
-    code = (
-        "import sys, time, types\n"
-        "import midiffusion.model\n"
-        "def translate(*_, **__):\n"
-        "    print('running', flush=True)\n"
-        "    time.sleep(60)\n"
-        "model = types.SimpleNamespace(translate=translate)\n"
-        "midiffusion.model.load_model = lambda *_, **__: model\n"
-        "from midiffusion.cli import main\n"
-        f"sys.exit(main(['translate', {str(source)!r}, '--to', 'toy', '-o', {str(out)!r},"
-        f" '--model-folder', {str(tmp_path / 'models')!r}]))\n"
-    )
+    command = ["translate", str(source), "--to", "toy", "-o", str(out)]
+    command += ["--model-folder", str(tmp_path / "models")]
     process = subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", INTERRUPTED, during, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -387,8 +436,40 @@ def test_control_c_ends_the_process_cleanly(source, make_bundle, tmp_path):
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == "error: cancelled; nothing was written.\n"
-    assert not out.exists()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("words", "module"), [(k, v[0]) for k, v in cli.DELEGATED.items()])
+def test_a_cancelled_command_claims_nothing_of_its_files(monkeypatch, capsys, words, module):
+    def interrupted(_: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"midiffusion.{module}.main", interrupted)
+    assert_refused((cli.main(words), *capsys.readouterr()), "error: cancelled.\n", code=130)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "options", "sentence"),
+    [
+        (True, [], "go on with --resume."),
+        (False, ["--resume"], "go on with --resume."),
+        (False, [], "there is no checkpoint yet."),
+    ],
+)
+def test_a_cancelled_training_says_how_to_go_on(
+    monkeypatch, capsys, tmp_path, checkpoint, options, sentence
+):
+    def train(*_: object, on_checkpoint: Callable[[None], None], **__: object) -> None:
+        if checkpoint:
+            on_checkpoint(None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("midiffusion.training.cli.train", train)
+    monkeypatch.setattr("midiffusion.training.cli.export_bundle", lambda *_: None)
+    arguments = ["train", "--target", "flair", "--data", tmp_path, "--out", tmp_path / "out"]
+    code = cli.main([*map(str, arguments), "--device", "cpu", *options])
+    assert_refused((code, *capsys.readouterr()), f"error: cancelled; {sentence}\n", code=130)
