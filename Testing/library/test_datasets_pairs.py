@@ -64,6 +64,38 @@ def test_the_source_is_resampled_to_the_target_by_the_headers(root):
     np.testing.assert_allclose(bright.mean(axis=0), [j, i], atol=0.6)
 
 
+def test_a_target_stored_obliquely_by_sagittal_slices_comes_out_axial(tmp_path):
+    """Landmarks keep their places in the patient, whatever the axes of the file."""
+    tilt = np.deg2rad(12)
+    turn = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    axes = turn @ np.array([[0, 0, -1], [1, 0, 0], [0, -1, 0.0]])  # columns of LPS directions
+    size, steps = np.array([60, 50, 40]), np.array([3.0, 3.0, 4.0])
+    origin = np.array([7, -3, 5]) - axes @ ((size - 1) / 2 * steps)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), -1)
+    points = origin + (index * steps) @ axes.T
+    spots = {(-30.0, 25.0, 20.0): 900, (35.0, -20.0, -15.0): 300}  # LPS mm: value
+    data = np.where((((points - (7, -3, 5)) / (60, 65, 55)) ** 2).sum(-1) < 1, 500, 0)
+    for place, value in spots.items():
+        data = np.where(np.linalg.norm(points - place, axis=-1) < 14, value, data)
+    for person in ("a", "b"):
+        for modality in ("t1", "t2"):
+            image = SimpleITK.GetImageFromArray(data.T.astype(np.int16))
+            image.SetSpacing(steps.tolist())
+            image.SetDirection(axes.ravel().tolist())
+            image.SetOrigin(origin.tolist())
+            SimpleITK.WriteImage(image, str(tmp_path / f"{person}_{modality}.nii.gz"))
+    (subject,) = dataset("pairs").load(tmp_path, "t1:t2", "val")
+    # Slices 3 mm apart upwards, rows to posterior, columns to the patient's left, all tilted.
+    directions = subject.source.ijkToRAS[:3, :3] / subject.source.spacing_mm
+    assert (np.diag(directions) * (-1, -1, 1) > 0.97).all()
+    np.testing.assert_allclose(subject.source.spacing_mm, (180 / 128, 180 / 128, 3), rtol=1e-6)
+    for place, value in spots.items():
+        ras = [-place[0], -place[1], place[2], 1.0]
+        i, j, k = np.rint(np.linalg.inv(subject.source.ijkToRAS) @ ras)[:3].astype(int)
+        assert subject.target[k, j, i] == pytest.approx(value / 900, abs=1e-3)
+        assert subject.source.data[k, j, i] == pytest.approx(value / 900, abs=1e-3)
+
+
 def test_the_split_depends_on_the_id_alone():
     many = [f"s{n:03d}" for n in range(500)]
     val = set(in_part(many, "val"))
