@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from midiffusion import memory
 from midiffusion.errors import Cancelled, MIDiffusionError, WorkerDied
 from midiffusion.volume import Volume
 
@@ -102,6 +103,7 @@ class TranslationJob:
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         self.elapsed_s = 0.0
         self._source: Volume | None = source
+        self._volumeBytes = int(source.data.nbytes)
         self._parameters = dict(parameters)
         self._load, self._onProgress, self._onDone = load, onProgress, onDone
         self._launcher, self._temporaryFolder = launcher, temporaryFolder
@@ -170,8 +172,8 @@ class TranslationJob:
                 self._process = self._launcher(self._folder.path)
                 self._source = None
                 self.state = "running"
-        except MIDiffusionError as error:
-            self._finish("failed", error)
+        except Exception as error:
+            self._finish("failed", self._told(error, "The translation could not be prepared"))
 
     # running
 
@@ -201,16 +203,17 @@ class TranslationJob:
     def _handle(self, line: str) -> None:
         try:
             event = json.loads(line)
-            kind = event["event"]
-        except (ValueError, KeyError, TypeError):
+            self._obey(event["event"], event)
+        except Exception:  # not an event, or not one of ours
             self.log.append(line)
-            return
+
+    def _obey(self, kind: str, event: dict[str, Any]) -> None:
         if kind == "progress" and self.state == "running":
             self._report(event)
         elif kind == "preview" and self.state == "running":
             self._preview(event)
         elif kind == "warning":
-            self.warnings.append(event["message"])
+            self.warnings.append(str(event["message"]))
         elif kind == "error":
             self.error = _errorOf(event["code"], event["message"])
             self._askToEnd()
@@ -219,9 +222,12 @@ class TranslationJob:
             self._askToEnd()
 
     def _report(self, event: dict[str, Any]) -> None:
-        names = ("step", "of", "slices_done", "slices", "eta_s", "device")
+        eta_s, used = event["eta_s"], event["memory"]
         self.progress = WorkerProgress(
-            **{name: event[name] for name in names}, memory_bytes=event["memory"]
+            **{name: int(event[name]) for name in ("step", "of", "slices_done", "slices")},
+            eta_s=None if eta_s is None else float(eta_s),
+            device=str(event["device"]),
+            memory_bytes=None if used is None else int(used),
         )
         _call(self._onProgress, self.progress)
 
@@ -249,7 +255,9 @@ class TranslationJob:
         elif self._done is not None:
             self.state = "loading"  # shown for one turn; the next poll loads
         else:
-            self._finish("failed", self.error or self._process.death(self.log))
+            used = None if self.progress is None else self.progress.memory_bytes
+            death = self._process.death(self.log, self._volumeBytes, used)
+            self._finish("failed", self.error or death)
 
     def _loaded(self) -> tuple[str, MIDiffusionError | None]:
         assert self._done is not None and self._folder is not None
@@ -261,14 +269,18 @@ class TranslationJob:
             self.node, self.uncertaintyNode = self._load(
                 WorkerResult(result, uncertainty, self.provenance)
             )
-        except MIDiffusionError as error:
-            return "failed", error
         except Exception as error:
-            logging.exception("MIDiffusion: the result could not be loaded")
-            return "failed", _errorOf(
-                "internal", f"The result could not be added to the scene ({error})."
-            )
+            return "failed", self._told(error, "The result could not be added to the scene")
         return "done", None
+
+    def _told(self, failure: Exception, what: str) -> MIDiffusionError:
+        """The error to report for a failure on our side; `what` begins its sentence."""
+        if isinstance(failure, MIDiffusionError):
+            return failure
+        if isinstance(failure, MemoryError):
+            return memory.shortage(self._volumeBytes, memory.peak_bytes())
+        logging.error("MIDiffusion: %s", what, exc_info=failure)
+        return _errorOf("internal", f"{what} ({failure}).")
 
     def _finish(self, state: str, error: MIDiffusionError | None) -> None:
         if self._process is not None:

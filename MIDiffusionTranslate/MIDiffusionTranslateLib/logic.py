@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from midiffusion import registry
+from midiffusion import memory, registry
 from midiffusion.card import ModelCard
-from midiffusion.errors import InvalidParameter, OutOfMemory
+from midiffusion.errors import InvalidParameter
 from midiffusion.names import is_device
 from midiffusion.registry import ModelEntry
 
@@ -134,10 +134,8 @@ class TranslateLogic:
         try:
             source = volumeFromNode(sourceNode)
         except MemoryError as error:
-            raise OutOfMemory(
-                f"There is not enough memory for a copy of '{sourceNode.GetName()}': close other "
-                "programs, or crop or downsample the volume."
-            ) from error
+            size = sourceNode.GetImageData().GetActualMemorySize() << 10  # VTK counts in KiB
+            raise memory.shortage(size, memory.peak_bytes()) from error
         place = Place.of(sourceNode)
         parameters = {
             "model": str(entry.folder.resolve()),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 import midiffusion
+from midiffusion import memory
 from midiffusion.errors import MIDiffusionError, OutOfMemory, WorkerDied
 
 _WINDOWS = os.name == "nt"
@@ -118,21 +119,24 @@ class WorkerProcess:
         self._output.close()
         self._errors.close()
 
-    def death(self, log: Iterable[str]) -> MIDiffusionError:
-        """Why a process ended that did not say it itself; `log` is what it left."""
+    def death(self, log: Iterable[str], volumeBytes: int, used: int | None) -> MIDiffusionError:
+        """Why a process ended that did not say it itself.
+
+        log: what it left. volumeBytes: of its source. used: its memory, in bytes, when it last
+        said so.
+        """
         status = self._popen.returncode
         last = next((line.strip() for line in reversed(list(log)) if line.strip()), "")
         detail = f" Its last words: {last[:200]}" if last else ""
         if any(sign in last.lower() for sign in ("memory allocation", "bad_alloc")):
-            return OutOfMemory(
-                "The computer's memory is too small for this translation: close other programs, "
-                f"or crop or downsample the volume.{detail}"
-            )
+            return OutOfMemory(f"{memory.shortage(volumeBytes, used)}{detail}")
         if status is not None and status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+            known = memory.figures(used, memory.free_bytes())
             return WorkerDied(
                 f"The translation's process was ended from outside ({name}), as systems do when "
-                f"memory runs out: close other programs and translate again.{detail}"
+                f"memory runs out (volume of {volumeBytes / 2**20:.1f} MB{known and '; '}{known}): "
+                f"close other programs and translate again.{detail}"
             )
         return WorkerDied(
             f"The translation's process ended unexpectedly (exit status {status}): translate "
@@ -184,12 +188,26 @@ class _PipeReader:
             self._pipe.close()
 
 
-def launchWorker(
-    folder: Path, beforeExec: Callable[[], None] | None = None
-) -> WorkerProcess:
+def pythonInterpreter() -> str:
+    """The Python to run the worker with; raises WorkerDied if there is none.
+
+    Inside Slicer sys.executable may be the application, and PythonSlicer is on its PATH. Anywhere
+    else a PythonSlicer on the PATH belongs to another installation with other packages.
+    """
+    if "python" in Path(sys.executable or "").name.lower():
+        return sys.executable
+    interpreter = shutil.which("PythonSlicer")
+    if interpreter is None:
+        raise WorkerDied(
+            "The translation's process can't be started (PythonSlicer, Slicer's Python, was not "
+            "found): repair the installation of Slicer."
+        )
+    return interpreter
+
+
+def launchWorker(folder: Path, beforeExec: Callable[[], None] | None = None) -> WorkerProcess:
     """Start `midiffusion.worker` on a job folder, with Slicer's interpreter where there is one."""
-    # Inside Slicer sys.executable is the application; PythonSlicer is on its PATH.
-    interpreter = shutil.which("PythonSlicer") or sys.executable
+    interpreter = pythonInterpreter()
     library = str(Path(midiffusion.__file__).resolve().parents[1])
     path = os.environ.get("PYTHONPATH")
     environment = {

@@ -24,6 +24,8 @@ def volumeFromNode(node: Any) -> Volume:
     """
     if node is None:
         raise InvalidVolume("No source volume is chosen: choose a scalar volume.")
+    if node.GetScene() is None:
+        raise InvalidVolume(f"'{node.GetName()}' is in no scene: add it to the scene first.")
     if not node.IsA("vtkMRMLVolumeNode"):
         raise InvalidVolume(f"'{node.GetName()}' is not a volume: choose a scalar volume.")
     if node.IsA("vtkMRMLLabelMapVolumeNode"):

@@ -21,15 +21,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import __version__, registry
+from . import __version__, memory, registry
 from .arguments import Arguments, UsageError, device_name
-from .errors import (
-    Cancelled,
-    DependencyMissing,
-    InvalidParameter,
-    MIDiffusionError,
-    OutOfMemory,
-)
+from .errors import Cancelled, DependencyMissing, InvalidParameter, MIDiffusionError
 from .progress import TranslationBar
 
 # Commands with arguments of their own: the module whose main(argv) reads them, and a line of help.
@@ -61,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(str(_missing(error)))
     except MemoryError:
-        return _fail(str(OutOfMemory("There is not enough memory for this volume.")))
+        return _fail(str(memory.shortage(None, memory.peak_bytes())))
     except Exception as error:
         if sys.flags.dev_mode:  # python -X dev -m midiffusion ...
             raise
@@ -173,7 +167,7 @@ def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     model = load_model(options.to, model_folder=options.model_folder)
     started = time.monotonic()
-    with TranslationBar(sys.stderr) as bar:
+    with memory.told_with_figures(volume.data.nbytes), TranslationBar(sys.stderr) as bar:
         result = model.translate(
             volume,
             steps=options.steps,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 
+from . import memory
 from .errors import DeviceUnavailable, InvalidParameter
 from .names import is_device
 
@@ -62,25 +61,18 @@ def memory_bytes(device: torch.device) -> int | None:
     """Most memory used so far, in bytes: on the GPU there, on the CPU by the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return memory.peak_bytes()
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is still free on a CUDA device, in bytes; None where it isn't known."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    """Memory that is still free, in bytes: on the GPU there, in the computer otherwise; None where
+    it isn't known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return memory.free_bytes()
 
 
 def memory_state(device: torch.device) -> str:
     """The device with what is known of its memory, such as "cpu (812 MB used)"."""
-    used, free = memory_bytes(device), free_bytes(device)
-    figures = [
-        f"{size / 2**20:.0f} MB {what}"
-        for size, what in ((used, "used"), (free, "free"))
-        if size is not None
-    ]
-    return f"{device} ({', '.join(figures)})" if figures else str(device)
+    known = memory.figures(memory_bytes(device), free_bytes(device))
+    return f"{device} ({known})" if known else str(device)

@@ -37,7 +37,7 @@ import warnings
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
-from . import __version__
+from . import __version__, memory
 from .errors import (
     Cancelled,
     DependencyMissing,
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
         run(folder, channel, watch)
         status = EXIT_DONE
     except BaseException as error:  # nothing may end in silence
-        status = _report(error, channel)
+        status = _report(error, channel, folder)
     sys.stderr.flush()
     watch.leave(status)
 
@@ -269,16 +269,14 @@ def disk_is_full(error: OSError) -> bool:
     return error.errno in (None, errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
-def _report(error: BaseException, channel: Channel) -> int:
-    """Send the error event for `error`; returns the exit status."""
+def _report(error: BaseException, channel: Channel, folder: Path) -> int:
+    """Send the error event for `error` of the job in `folder`; returns the exit status."""
     if isinstance(error, MIDiffusionError):
         code, message = error.code, str(error)
     elif _is_out_of_memory(error):
-        code = OutOfMemory.code
-        message = (
-            "The computer's memory is too small for this translation: close other programs, or "
-            "crop or downsample the volume."
-        )
+        source = folder / "source.npy"
+        size = source.stat().st_size if source.is_file() else None
+        code, message = OutOfMemory.code, str(memory.shortage(size, memory.peak_bytes()))
     elif isinstance(error, KeyboardInterrupt):
         code, message = Cancelled.code, "The translation was cancelled."
     else:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -185,7 +186,7 @@ def test_corrupt_weights_and_broken_card(run, source, make_bundle, tmp_path):
     ("fault", "code", "sentence"),
     [
         (OutOfMemory("Not even one slice\nfits."), 1, "Not even one slice fits."),
-        (MemoryError(), 1, "not enough memory"),
+        (MemoryError(), 1, "memory is too small for this volume of 0.0 MB ("),
         (KeyboardInterrupt(), 130, "cancelled"),
         (Cancelled("The run was cancelled."), 130, "cancelled"),
         (ModuleNotFoundError("No module", name="torch"), 1, "'torch' is not installed"),
@@ -200,6 +201,22 @@ def test_a_fault_while_translating_leaves_no_file(
     answer = run("translate", source, "--to", "toy", "-o", tmp_path / "out.nii.gz")
     assert_refused(answer, sentence, code)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("where", ["translating", "reading"])
+def test_a_lack_of_memory_is_told_with_figures(run, fake, tmp_path, monkeypatch, where):
+    def full(_path: Path) -> None:
+        raise MemoryError
+
+    large, out = tmp_path / "large.nrrd", tmp_path / "out.nrrd"
+    _volume(large, np.eye(512, dtype=np.float32)[None].repeat(3, axis=0))
+    fake(MemoryError())
+    if where == "reading":
+        monkeypatch.setattr("midiffusion.io.read_volume", full)
+    status, _, error = run("translate", large, "--to", "toy", "-o", out)
+    assert status == 1
+    size = r" of 3\.0 MB" if where == "translating" else ""
+    assert re.search(rf"too small for this volume{size} \(\d+ MB used, \d+ MB free\): ", error)
 
 
 @pytest.mark.parametrize("failing", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from midiffusion.errors import (
     WorkerDied,
 )
 from MIDiffusionTranslateLib.logic import TranslateLogic
+from MIDiffusionTranslateLib.process import WorkerProcess, pythonInterpreter
 from scene.launching import Spy
 from scene.phantoms import head
 from scene.test_worker import LIBRARY, isAlive
@@ -26,6 +28,16 @@ from scene.test_worker import LIBRARY, isAlive
 resource = pytest.importorskip("resource", reason="limits are set the POSIX way")
 
 ENDLESS = 1_000_000  # steps
+FIGURES = r"memory is too small .* volume of \d+\.\d MB \(\d+ MB used, \d+ MB free\)"
+
+
+def raising(fault: BaseException) -> Any:
+    """A function that takes anything and raises `fault`."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise fault
+
+    return fail
 
 
 def test_cancel(
@@ -113,7 +125,7 @@ def test_a_killed_worker_and_a_second_run(
     assert job.state == "failed"
     assert isinstance(job.error, WorkerDied)
     assert "SIGKILL" in str(job.error)
-    assert "memory" in str(job.error)
+    assert re.search(r"volume of \d+\.\d MB; \d+ MB used, \d+ MB free", str(job.error))
     untouched(job)
     assert logic.translate(source, tinyModel, steps=1) is not None
 
@@ -135,13 +147,11 @@ def test_a_hanging_worker_is_noticed(
     untouched(job)
 
 
-def test_no_memory_for_torch(
-    addVolume: Any, logic: Any, tinyModel: Path, untouched: Any
-) -> None:
+def test_no_memory_for_torch(addVolume: Any, logic: Any, tinyModel: Path, untouched: Any) -> None:
     source = addVolume()
     untouched()
     logic.launcher = Spy(RLIMIT_AS=400 << 20)
-    with pytest.raises(OutOfMemory, match="memory is too small"):
+    with pytest.raises(OutOfMemory, match=FIGURES):
         logic.translate(source, tinyModel, steps=2)
     untouched()
 
@@ -158,9 +168,88 @@ def test_no_memory_for_the_volume(
     values = source.GetImageData().GetNumberOfPoints()
     untouched()
     logic.launcher = Spy(RLIMIT_AS=idle + 4 * values)
-    with pytest.raises(OutOfMemory, match="memory"):
+    with pytest.raises(OutOfMemory, match=r"\d+ MB used, \d+ MB free"):
         logic.translate(source, tinyModel, steps=2)
     untouched()
+
+
+def test_no_memory_for_the_copy_of_the_volume(
+    addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, untouched: Any, monkeypatch: Any
+) -> None:
+    source = addVolume(np.arange(3 << 20, dtype=np.int16).reshape(3, 1 << 10, 1 << 10))
+    untouched()
+    monkeypatch.setattr("MIDiffusionTranslateLib.logic.volumeFromNode", raising(MemoryError()))
+    with pytest.raises(OutOfMemory, match=r"volume of 6\.0 MB \(\d+ MB used, \d+ MB free"):
+        logic.translate(source, tinyModel)
+    assert spy.processes == []
+    untouched()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (MemoryError(), "out-of-memory", "memory is too small"),
+        (ZeroDivisionError("by zero"), "internal", "could not be prepared .by zero"),
+    ],
+)
+def test_an_unexpected_fault_while_preparing(
+    fault: Exception,
+    code: str,
+    words: str,
+    scene: Any,
+    addVolume: Any,
+    logic: Any,
+    spy: Spy,
+    tinyModel: Path,
+    untouched: Any,
+    monkeypatch: Any,
+) -> None:
+    source, ended = addVolume(), []
+    untouched()
+    monkeypatch.setattr("MIDiffusionTranslateLib.jobfolder.JobFolder.writeSource", raising(fault))
+    job = logic.start(source, tinyModel, onDone=ended.append)
+    assert job.state == "failed"
+    assert job.error.code == code
+    assert re.search(words, str(job.error))
+    assert ended == [job]
+    assert logic.jobs == [] and spy.processes == []
+    untouched(job)
+    cancelled: list[object] = []
+    monkeypatch.setattr(job, "cancel", lambda: cancelled.append(job))
+    scene.Clear(0)
+    assert cancelled == []  # the scene is not observed any more
+
+
+MALFORMED = (
+    "[1]",
+    '{"event": "progress"}',
+    '{"event": "progress", "step": "one", "of": 1, "slices_done": 0, "slices": 1,'
+    ' "eta_s": null, "device": "cpu", "memory": null}',
+    '{"event": "preview"}',
+    '{"event": "warning"}',
+    '{"event": "error"}',
+    '{"event": "error", "code": [], "message": "unhashable"}',
+    "[" * 5000,
+)
+
+
+def test_malformed_events_go_to_the_log(
+    addVolume: Any, logic: Any, tinyModel: Path, waitFor: Any
+) -> None:
+    script = (
+        "import sys\nfrom midiffusion import worker\nprint(*sys.argv[2:], sep='\\n', flush=True)\n"
+        "worker.main(sys.argv[1:2])"
+    )
+    logic.launcher = lambda folder: WorkerProcess(
+        [sys.executable, "-c", script, str(folder), *MALFORMED],
+        {**os.environ, "PYTHONPATH": str(LIBRARY)},
+        folder,
+    )
+    job = logic.start(addVolume(), tinyModel, steps=1)
+    waitFor(job)
+    assert job.state == "done", job.error
+    assert set(MALFORMED) <= set(job.log)
+    assert job.warnings == []
 
 
 def test_a_full_disk_where_the_result_goes(
@@ -214,16 +303,30 @@ def test_an_interpreter_that_is_not_there(
     untouched()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="executable files the POSIX way")
+def test_slicer_s_python_is_for_slicer_alone(tmp_path: Path, monkeypatch: Any) -> None:
+    other = tmp_path / "PythonSlicer"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pythonInterpreter() == sys.executable
+    for application in ("/opt/Slicer/bin/SlicerApp-real", "", None):
+        monkeypatch.setattr("sys.executable", application)
+        assert pythonInterpreter() == str(other)
+    other.unlink()
+    with pytest.raises(WorkerDied, match="repair the installation"):
+        pythonInterpreter()
+
+
 def test_a_result_that_the_scene_can_t_take(
     addVolume: Any, logic: Any, tinyModel: Path, untouched: Any, monkeypatch: Any
 ) -> None:
     source = addVolume(head())
     untouched()
 
-    def full(*_: Any) -> None:
-        raise RuntimeError("no room")
-
-    monkeypatch.setattr("MIDiffusionTranslateLib.scene._putBeside", full)
+    monkeypatch.setattr(
+        "MIDiffusionTranslateLib.scene._putBeside", raising(RuntimeError("no room"))
+    )
     with pytest.raises(Exception, match="could not be added to the scene .no room"):
         logic.translate(source, tinyModel, steps=1)
     untouched()

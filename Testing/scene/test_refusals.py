@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import slicer
 from midiffusion.errors import (
     CorruptModel,
     InvalidCard,
@@ -49,6 +50,19 @@ def test_a_bad_volume_is_refused_before_a_process_starts(
     untouched()
     with pytest.raises(InvalidVolume, match="constant"):
         logic.translate(source, tinyModel)
+    assert spy.processes == []
+    untouched()
+
+
+def test_a_volume_of_no_scene_is_refused(
+    addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, untouched: Any
+) -> None:
+    stray = slicer.vtkMRMLScalarVolumeNode()
+    stray.SetName("Stray")
+    stray.SetAndObserveImageData(addVolume().GetImageData())
+    untouched()
+    with pytest.raises(InvalidVolume, match="'Stray' is in no scene: add it to the scene first"):
+        logic.translate(stray, tinyModel)
     assert spy.processes == []
     untouched()
 
