@@ -4,8 +4,8 @@
 # Variables: PYTHON (interpreter), TORCH (what pip installs as torch), PYTEST_ARGS.
 
 VENV := .venv
-# pip's own choice of torch may bring several gigabytes of GPU libraries; for a GPU set e.g.
-# TORCH=torch, or install the build of your driver into .venv yourself.
+# What this name brings depends on pip's package index: the build for the CPU, or the one for CUDA with
+# several gigabytes of libraries. README ("Which PyTorch") says how to choose.
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
