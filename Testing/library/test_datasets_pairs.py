@@ -96,6 +96,20 @@ def test_a_target_stored_obliquely_by_sagittal_slices_comes_out_axial(tmp_path):
         assert subject.source.data[k, j, i] == pytest.approx(value / 900, abs=1e-3)
 
 
+def test_finer_pixels_are_averaged_exactly_and_stay_in_place(tmp_path):
+    data = np.random.default_rng(0).integers(200, 1000, (3, 256, 256)).astype(float)
+    for person in ("a", "b"):
+        for modality in ("t1", "ct"):
+            path = tmp_path / f"{person}_{modality}.nii.gz"
+            _write(path, data, spacing=(1.0, 1.0, 4.0), origin=(-127.5, -127.5, 7.0))
+    (subject,) = dataset("pairs").load(tmp_path, "t1:ct", "val")
+    blocks = data.reshape(3, 128, 2, 128, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(subject.target, (blocks + 1000) / 3060, rtol=1e-5)
+    # The middle of the first block of four voxels, in RAS.
+    np.testing.assert_allclose(subject.source.ijkToRAS[:3, 3], (127, 127, 7), atol=1e-5)
+    np.testing.assert_allclose(subject.source.ijkToRAS[:3, :3], np.diag([-2, -2, 4]), atol=1e-5)
+
+
 def test_the_split_depends_on_the_id_alone():
     many = [f"s{n:03d}" for n in range(500)]
     val = set(in_part(many, "val"))
