@@ -23,7 +23,8 @@ class ModelChooser:
         models: lists the models there are.
         settings: where the folder is remembered.
         chooseFolder: asks the user for a folder, starting at the given one; empty if cancelled.
-        changed: called with a sentence for the user (or an empty one) after a change.
+        changed: called after a change, with a sentence for the user, an empty one, or None if what
+            was said last still holds.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class ModelChooser:
         models: Models,
         settings: ComputerSettings,
         chooseFolder: Callable[[str], str],
-        changed: Callable[[str], None],
+        changed: Callable[[str | None], None],
     ) -> None:
         self.ui, self.models, self.settings = ui, models, settings
         self.chooseFolder, self._changed = chooseFolder, changed
@@ -67,9 +68,9 @@ class ModelChooser:
             self._choose((usable or self.entries)[0])
 
     def list(self) -> None:
-        """Looks for models again."""
+        """Looks for models again: some may have been copied into the folder."""
         self._list()
-        self._changed("")
+        self._changed(None)
 
     def setFolder(self, folder: str) -> None:
         """The folder of further models; empty for none."""

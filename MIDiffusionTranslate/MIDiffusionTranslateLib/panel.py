@@ -80,8 +80,9 @@ class TranslatePanel:
         self.settings.device = DEVICES[index]
         self.refresh()
 
-    def _onModelsChanged(self, sentence: str) -> None:
-        self.say(sentence)
+    def _onModelsChanged(self, sentence: str | None) -> None:
+        if sentence is not None:
+            self.say(sentence)
         self.refresh()
 
     # what is shown

@@ -101,6 +101,35 @@ def test_a_broken_card(ready: PanelDriver, models: Path) -> None:
     assert "tiny (not usable)" in texts
 
 
+def test_a_bundle_copied_into_the_folder_appears_when_the_module_is_entered(
+    ready: PanelDriver, models: Path
+) -> None:
+    saveTiny(models / "other", id="other", title="Other")
+    ready.panel.say("Done.")
+    ready.representation.exit()
+    ready.representation.enter()
+    selector = ready.ui.modelSelector
+    assert "Other" in [selector.itemText(i) for i in range(selector.count)]
+    assert selector.currentText == "Tiny FLAIR"
+    assert ready.parameters.model == "tiny" and ready.parameters.steps == 4
+    assert ready.status == "Done."
+
+
+def test_the_first_bundle_of_all_is_chosen_when_the_module_is_entered(
+    driver: PanelDriver, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver.panel.chooser.models, "shipped_folder", lambda: tmp_path / "none")
+    (models / "tiny").rename(tmp_path / "tiny")
+    driver.parameters.model = ""
+    driver.panel.chooser.list()
+    assertDisabled(driver, "No model was found")
+    (tmp_path / "tiny").rename(models / "tiny")
+    driver.representation.exit()
+    driver.representation.enter()
+    assert driver.parameters.model == "tiny"
+    assertDisabled(driver, "Select the volume to translate.")
+
+
 def test_a_folder_without_models(ready: PanelDriver, tmp_path: Path) -> None:
     ready.panel.chooser.setFolder(str(tmp_path / "nowhere"))
     assert "No model was found in" in ready.status
@@ -212,8 +241,11 @@ def test_testing_mode_asks_nothing(ready: PanelDriver, models: Path) -> None:
 class Machine:
     """A computer with some packages, and the two installers."""
 
-    def __init__(self, *packages: str, testing: bool = False, fails: str = "") -> None:
+    def __init__(
+        self, *packages: str, testing: bool = False, fails: str = "", torch: str = "2.1.0"
+    ) -> None:
         self.packages, self.testing, self.fails = set(packages), testing, fails
+        self.torch = torch
         self.asked: list[str] = []
 
     def dependencies(self) -> Any:
@@ -221,6 +253,7 @@ class Machine:
 
         return Dependencies(
             found=lambda name: name in self.packages,
+            torchVersion=lambda: self.torch if "torch" in self.packages else None,
             testing=lambda: self.testing,
             torchInstaller=lambda: self,
             ensure=self.ensure,
@@ -234,6 +267,7 @@ class Machine:
         if self.fails:
             raise RuntimeError(self.fails)
         self.packages.add("torch")
+        self.torch = "2.9.1+cpu"
         return None
 
     def ensure(self, requirements: Path) -> None:
@@ -277,6 +311,73 @@ def test_a_declined_installation() -> None:
     machine.installTorch = lambda ask, **_: None  # type: ignore[method-assign]
     with pytest.raises(DependencyMissing, match="Not installed: torch"):
         machine.dependencies().install()
+
+
+def test_a_declined_question_of_slicer_s_pip_is_no_fault(
+    session: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from MIDiffusionTranslateLib.install import Dependencies
+
+    def decline(requirements: object, requester: str) -> None:
+        raise RuntimeError("User declined package installation")
+
+    packaging = types.ModuleType("slicer.packaging")
+    packaging.load_requirements = Path.read_text  # type: ignore[attr-defined]
+    packaging.pip_ensure = decline  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    dependencies = Dependencies(found=lambda name: name == "torch", testing=lambda: False)
+    with pytest.raises(DependencyMissing, match="Not installed: safetensors. Click Install when"):
+        dependencies.install()
+    assert caplog.records == []
+
+
+def test_a_failure_of_slicer_s_pip_is_one(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from MIDiffusionTranslateLib.install import Dependencies
+
+    def fail(requirements: object, requester: str) -> None:
+        raise RuntimeError("no wheel")
+
+    packaging = types.ModuleType("slicer.packaging")
+    packaging.load_requirements = Path.read_text  # type: ignore[attr-defined]
+    packaging.pip_ensure = fail  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    dependencies = Dependencies(found=lambda name: name == "torch", testing=lambda: False)
+    with pytest.raises(DependencyMissing, match="did not succeed .no wheel"):
+        dependencies.install()
+
+
+def test_a_torch_that_is_too_old_is_told_and_replaced(ready: PanelDriver) -> None:
+    machine = Machine("torch", "safetensors", torch="2.0.1+cu118")
+    ready.panel.packages = machine.dependencies()
+    ready.panel.refresh()
+    assertDisabled(ready, "PyTorch 2.1 or later (version 2.0.1+cu118 is too old")
+    assert ready.ui.installButton.visible
+    ready.ui.installButton.click()
+    assert machine.asked == ["torch>=2.1"]
+    assert ready.status == "Everything needed is installed."
+    assert ready.ui.translateButton.enabled
+
+
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [("1.13.1", True), ("2.1.0a0", False), ("2.10.0", False), ("10.0", False), ("git", False)],
+)
+def test_versions_of_torch(version: str, old: bool) -> None:
+    machine = Machine("torch", "safetensors", torch=version)
+    assert machine.dependencies().missing() == (["torch"] if old else [])
+
+
+def test_the_version_of_torch_is_that_of_its_metadata(
+    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MIDiffusionTranslateLib.install import Dependencies
+
+    folder = tmp_path / "torch-1.12.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.12.0\n")
+    assert "torch" not in Dependencies().missing()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "torch" in Dependencies().missing()
 
 
 def test_without_the_pytorch_extension(session: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,35 @@ def test_the_preview_can_be_switched_off(ready: PanelDriver) -> None:
     assert not ready.ui.previewLabel.visible
     ready.click()
     ready.waitForEnd(60)
+
+
+@pytest.mark.parametrize("package", ["torch", "safetensors"])
+def test_the_module_tests_what_it_can_without_a_package(
+    session: Any,
+    handover: Path,
+    package: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import slicer
+
+    if not (ROOT / "MIDiffusionTranslate/Resources/Models/flair/weights.safetensors").is_file():
+        pytest.skip("the flair model is not in this tree")
+    monkeypatch.setitem(sys.modules, package, None)
+    module = session.load(ROOT / "MIDiffusionTranslate" / "MIDiffusionTranslate.py")
+    slicer.selfTests["MIDiffusionTranslate"]()
+    assert f"SKIPPED: nothing was translated, for want of {package}" in caplog.messages
+    assert module.widgetRepresentation().self().panel is not None
+    # It can fail: a panel that doesn't say what is missing, a logic that refuses nothing.
+    with monkeypatch.context() as broken:
+        broken.setattr("MIDiffusionTranslateLib.panel.TranslatePanel.obstacle", lambda _: "")
+        module.widgetRepresentation().self().panel.refresh()
+        with pytest.raises(AssertionError):
+            slicer.selfTests["MIDiffusionTranslate"]()
+    with monkeypatch.context() as broken:
+        broken.setattr("MIDiffusionTranslateLib.logic.TranslateLogic.start", lambda *_, **__: None)
+        with pytest.raises(AssertionError):
+            slicer.selfTests["MIDiffusionTranslate"]()
 
 
 def test_the_module_tests_itself(session: Any, handover: Path) -> None:
