@@ -1,11 +1,11 @@
 """`midiffusion benchmark lmi`: time and memory of the LMI layer against its definition.
 
 The yardstick is `midiffusion.lmi.definition`: unfold, the joint density of all pixels of one slice
-in float32, the same number of threads: one unless asked otherwise, so that a ratio compares work
-and not how the two sides fare with cores that others use too. Every row first checks that the layer's output is that of
-its own estimator's definition, then times both in turns and keeps the best of each, so that
-whatever else the machine does hits both. A ratio is always over the parity mode's definition
-(nine windows), which is what the published method pays.
+in float32, with as many threads as the layer: one unless asked otherwise, so that a ratio compares
+work and not how the two sides fare on cores that others use too. Every row first checks that the
+layer's output is that of its own estimator's definition, then times both in turns and keeps the
+best of each, so that whatever else the machine does hits both. A ratio is always over the parity
+mode's definition (nine windows), which is what the published method pays.
 
 Memory is the rise of a fresh process over its idle state (code loaded, images there, a 24 x 24
 part of them already worked through), for both sides alike.
