@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from midiffusion.errors import MIDiffusionError
@@ -15,6 +15,8 @@ class Job(Protocol):
     state: str
     node: Any
     uncertaintyNode: Any
+    addAgreement: Callable[[], Any] | None
+    provenance: dict[str, Any]
     error: MIDiffusionError | None
     warnings: list[str]
     elapsed_s: float

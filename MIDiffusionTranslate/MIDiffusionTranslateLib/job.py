@@ -14,53 +14,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from midiffusion import memory
 from midiffusion.errors import Cancelled, MIDiffusionError, WorkerDied
 from midiffusion.volume import Volume
 
 from .jobfolder import JobFolder
 from .process import Launcher, WorkerProcess, launchWorker
+from .workerreport import WorkerProgress, WorkerResult
 
 RUNNING_STATES = ("preparing", "running", "cancelling", "loading")
 _LOG_LINES = 500
-
-
-@dataclass(frozen=True, eq=False)
-class WorkerProgress:
-    """One step forward; the names are those of `midiffusion.model.Progress`.
-
-    step of `of`, and slices done of `slices` within it; eta_s: seconds left or None; memory_bytes:
-    memory in use on the device or None; preview: float32 [H, W] or None.
-    """
-
-    step: int
-    of: int
-    slices_done: int
-    slices: int
-    eta_s: float | None
-    device: str
-    memory_bytes: int | None
-    preview: np.ndarray | None = None
-
-    @property
-    def fraction(self) -> float:
-        """Share of the work that is done, 0 to 1."""
-        done = (self.step - 1 + self.slices_done / max(self.slices, 1)) / max(self.of, 1)
-        return min(max(done, 0.0), 1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class WorkerResult:
-    """What the worker computed: arrays [k, j, i] float32 on the source's grid, and how."""
-
-    data: np.ndarray
-    uncertainty: np.ndarray | None
-    provenance: dict[str, Any]
 
 
 class TranslationJob:
@@ -71,7 +38,8 @@ class TranslationJob:
         source: the volume; its data must not change while the job is preparing.
         parameters: `model`, `model_folder`, `steps`, `seed`, `samples`, `sampler`, `device` of
             job.json.
-        load: turns the result into nodes; returns (node, node of the uncertainty or None).
+        load: turns the result into nodes; returns (node, node of the uncertainty or None,
+            what adds the agreement's volume to the scene and returns its node, or None).
         onProgress: called with a WorkerProgress.
         onDone: called once with the job when it is done, failed or cancelled.
         launcher: starts the process.
@@ -84,7 +52,7 @@ class TranslationJob:
         self,
         source: Volume,
         parameters: Mapping[str, Any],
-        load: Callable[[WorkerResult], tuple[Any, Any]],
+        load: Callable[[WorkerResult], tuple[Any, Any, Callable[[], Any] | None]],
         onProgress: Callable[[WorkerProgress], object] | None = None,
         onDone: Callable[[TranslationJob], object] | None = None,
         *,
@@ -96,6 +64,7 @@ class TranslationJob:
         self.state = "idle"
         self.node: Any = None
         self.uncertaintyNode: Any = None
+        self.addAgreement: Callable[[], Any] | None = None
         self.error: MIDiffusionError | None = None
         self.progress: WorkerProgress | None = None
         self.warnings: list[str] = []
@@ -262,12 +231,11 @@ class TranslationJob:
     def _loaded(self) -> tuple[str, MIDiffusionError | None]:
         assert self._done is not None and self._folder is not None
         try:
-            result = self._folder.read(self._done["result"])
-            name = self._done["uncertainty"]
-            uncertainty = None if name is None else self._folder.read(name)
+            names = [self._done[key] for key in ("result", "uncertainty", "agreement")]
+            arrays: list[Any] = [name and self._folder.read(name) for name in names]
             self.provenance = self._done["provenance"]
-            self.node, self.uncertaintyNode = self._load(
-                WorkerResult(result, uncertainty, self.provenance)
+            self.node, self.uncertaintyNode, self.addAgreement = self._load(
+                WorkerResult(*arrays, self.provenance)
             )
         except Exception as error:
             return "failed", self._told(error, "The result could not be added to the scene")

@@ -15,9 +15,10 @@ from midiffusion.errors import InvalidParameter
 from midiffusion.names import is_device
 from midiffusion.registry import ModelEntry
 
-from .job import TranslationJob, WorkerProgress, WorkerResult
+from .job import TranslationJob
 from .process import Launcher, launchWorker
 from .scene import Layer, Place, addLayers, volumeFromNode
+from .workerreport import WorkerProgress, WorkerResult
 
 _MAX_SEED = 2**63 - 1
 
@@ -95,7 +96,9 @@ class TranslateLogic:
             modelFolder: a folder with more models.
             sampler: name of the sampler; the model's default if None.
             onProgress: called with a WorkerProgress.
-            onDone: called with the job when it has ended: job.node or job.error.
+            onDone: called with the job when it has ended: job.node or job.error. A map of the
+                result's agreement with its source (see midiffusion.agreement) is added to the
+                scene by job.addAgreement(), and otherwise gone with the job.
 
         What can be refused without the worker is refused here, as a MIDiffusionError and with
         nothing started; everything later is in job.error.
@@ -188,8 +191,11 @@ def _isWhole(value: Any, least: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
-def _addResult(place: Place, entry: ModelEntry, result: WorkerResult) -> tuple[Any, Any]:
-    """Returns the nodes of the result and of its uncertainty (or None)."""
+def _addResult(
+    place: Place, entry: ModelEntry, result: WorkerResult
+) -> tuple[Any, Any, Callable[[], Any] | None]:
+    """Returns the nodes of the result and of its uncertainty (or None), and what adds the volume of
+    its agreement with the source (or None)."""
     card = entry.card
     assert card is not None  # registry.find returns readable cards only
     attributes = _attributes(place, card, result.provenance)
@@ -203,8 +209,17 @@ def _addResult(place: Place, entry: ModelEntry, result: WorkerResult) -> tuple[A
         name = f"{place.sourceName} [synthetic {target} uncertainty]"
         about = f"Standard deviation over {attributes['samples']} samples. {about}"
         layers.append(Layer(name, result.uncertainty, about, attributes))
+    agreement = None
+    if result.agreement is not None:
+        name = f"{place.sourceName} [agreement with synthetic {target}]"
+        what = "Local structure shared with the source, from 0 (chance) to 1; no measure of truth."
+        agreement = Layer(name, result.agreement, f"{what} {about}", attributes, (0.0, 1.0))
     nodes = addLayers(place, layers)
-    return nodes[0], nodes[1] if len(nodes) > 1 else None
+    return (
+        nodes[0],
+        nodes[1] if len(nodes) > 1 else None,
+        None if agreement is None else lambda: addLayers(place, [agreement])[0],
+    )
 
 
 def _attributes(place: Place, card: ModelCard, provenance: dict[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from midiffusion.errors import MIDiffusionError
 from slicer.i18n import tr as _
 
 from . import wording
+from .agreementline import AgreementLine
 from .collaborators import Job, Logic, Models, Packages
 from .modelchooser import ModelChooser
 from .output import moveInto
@@ -67,6 +68,7 @@ class TranslatePanel:
         ui.installButton.connect("clicked(bool)", lambda _checked: self.onInstall())
         ui.deviceSelector.connect("currentIndexChanged(int)", self.onDeviceChosen)
         ui.previewCheckBox.connect("toggled(bool)", lambda _on: self._showPreview(None))
+        self.agreement = AgreementLine(ui, self.say)
         self.say("")
         self.refresh()
 
@@ -195,6 +197,7 @@ class TranslatePanel:
 
     def _start(self, card: ModelCard, parameters: TranslateParameters) -> None:
         self.say("")
+        self.agreement.forget()
         self._source, self._target = parameters.sourceVolume, parameters.outputVolume
         units = _slices(self._source, card) * parameters.steps * parameters.samples
         self._clock = RunClock(units)
@@ -232,6 +235,7 @@ class TranslatePanel:
 
     def abandon(self, sentence: str = "") -> None:
         """Ends what runs, at once: the scene or the module goes away."""
+        self.agreement.forget()
         if self.job is not None:
             self.job.abandon()  # which calls onDone
             self.say(sentence or self.ui.statusLabel.text)
@@ -247,7 +251,7 @@ class TranslatePanel:
         if progress.preview is not None:
             self._showPreview(progress.preview)
         if progress.fraction >= 1.0:
-            ui.progressLabel.text = _("Adding the result to the scene...")
+            ui.progressLabel.text = _("Comparing the result with the source...")
 
     def onDone(self, job: Job) -> None:
         if job is not self.job:
@@ -271,6 +275,7 @@ class TranslatePanel:
             self.settings.setSpeed(*self._speedKey, speed)
         job.node = moveInto(job.node, self._target)
         self.show(self._source, job.node)
+        self.agreement.show(job)
 
     def _showPreview(self, image: np.ndarray | None) -> None:
         label = self.ui.previewLabel

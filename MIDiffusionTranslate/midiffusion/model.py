@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from . import __version__, registry
+from .agreement import agreement_slices
 from .batching import is_out_of_memory
 from .card import ModelCard
 from .conditioning import LMISettings
 from .denoiser import Denoiser
-from .device import choose_device, describe, memory_state
+from .device import choose_device, describe, memory_bytes, memory_state
 from .errors import CorruptModel, InvalidCard, InvalidParameter, OutOfMemory
 from .grid import SliceGrid
-from .intensity import SourceIntensity, intensity_map
+from .intensity import SourceIntensity, head_mask, intensity_map
 from .network import UNet, UNetConfig
 from .noise import VESDE
 from .samplers import SAMPLERS
@@ -35,11 +37,13 @@ __all__ = ["Progress", "Translation", "TranslationModel", "load_model", "save_bu
 @dataclass(frozen=True)
 class Translation:
     """A translated volume on the source's grid; the standard deviation of its samples, in the same
-    units, if there were at least two; and how it came about (JSON types only)."""
+    units, if there were at least two; how it came about (JSON types only); and, where it was asked
+    for, its agreement with the source, 0 to 1 (see `agreement`)."""
 
     volume: Volume
     uncertainty: Volume | None
     provenance: dict[str, Any]
+    agreement: Volume | None = None
 
 
 class TranslationModel:
@@ -66,6 +70,7 @@ class TranslationModel:
         sampler: str | None = None,
         device: str = "auto",
         on_step: OnStep | None = None,
+        agreement: bool = False,
     ) -> Translation:
         """The volume as the target modality would show it (synthetic: not for diagnosis).
 
@@ -73,7 +78,9 @@ class TranslationModel:
         and sample (heun rounds down to an odd number). seed: same seed, same result, whatever the
         batch size. samples: how many to average; from two on their spread is the uncertainty.
         sampler: a name of `samplers.SAMPLERS`. steps and sampler default to the card's. on_step
-        is called after every batch of slices; what it raises ends the run.
+        is called after every batch of slices; what it raises ends the run. agreement: whether to
+        compare the result with the source, which takes about as long as one or two steps; the
+        median inside the head is the provenance's `agreement`.
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
         percentile inside the head nominally at 1000. Raises InvalidVolume, InvalidParameter,
@@ -84,8 +91,14 @@ class TranslationModel:
         place = choose_device(device)
         started = time.monotonic()
         grid = SliceGrid.of(volume, self.card.pixel_mm, self.card.orientation, self._multiple)
+        units, _ = SourceIntensity().forward(volume.data, volume.modality)
+        agreed = None
         try:
-            mean, deviation = self._mean_and_deviation(volume, grid, plan, place, on_step)
+            # Cubic resampling swings below air beside bright skin; nothing is darker than air.
+            source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(place)
+            mean, deviation = self._mean_and_deviation(source, grid, plan, on_step)
+            if agreement:
+                agreed = self._agreement(source, mean, grid, plan, on_step)
         except (RuntimeError, MemoryError) as failure:
             if not is_out_of_memory(failure):
                 raise
@@ -108,10 +121,14 @@ class TranslationModel:
             "sourceModality": volume.modality,
             "synthetic": 1,
         }
+        if agreed is not None:
+            head = agreed[head_mask(units)]
+            provenance["agreement"] = round(float(np.median(head)), 3) if head.size else None
         return Translation(
             self._as_output(self._intensity.inverse(mean), volume),
             None if deviation is None else self._as_output(self._spread(deviation), volume),
             provenance,
+            None if agreed is None else Volume(agreed, volume.ijkToRAS.copy()),
         )
 
     def _plan(self, steps: int | None, seed: int, samples: int, sampler: str | None) -> Plan:
@@ -131,18 +148,11 @@ class TranslationModel:
         return Plan(chosen, chosen.steps(steps), sde, seed, samples)
 
     def _mean_and_deviation(
-        self,
-        volume: Volume,
-        grid: SliceGrid,
-        plan: Plan,
-        device: torch.device,
-        on_step: OnStep | None,
+        self, source: Tensor, grid: SliceGrid, plan: Plan, on_step: OnStep | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid."""
-        self.denoiser.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        units, _ = SourceIntensity().forward(volume.data, volume.modality)
-        # Cubic resampling swings below air beside bright skin; nothing is darker than air.
-        source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(device)
+        network = self.denoiser.to(source.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         mean = np.zeros(grid.source_shape, np.float32)
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
@@ -154,6 +164,30 @@ class TranslationModel:
                 if squares is not None:
                     squares += difference * (value - mean)
         return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1))
+
+    def _agreement(
+        self,
+        source: Tensor,
+        mean: np.ndarray,
+        grid: SliceGrid,
+        plan: Plan,
+        on_step: OnStep | None,
+    ) -> np.ndarray:
+        """Of `mean` [k, j, i] with the source's slices: [k, j, i], 0 to 1. on_step is called with
+        the run's end, again and again: a sign of life, and the caller's chance to end it."""
+        device = source.device
+        of, slices = plan.samples * plan.evaluations, len(source)
+
+        def alive(done: int) -> None:
+            if on_step is not None:
+                used = memory_bytes(device)
+                on_step(Progress(of, of, slices, slices, None, str(device), used, None))
+
+        result = torch.from_numpy(grid.to_slices(mean)).clamp_(min=0)[:, None].to(device)
+        with reproducible():
+            found = agreement_slices(source, result, self._lmi, alive)
+        volume = grid.to_volume(found[:, 0].cpu().numpy())
+        return np.clip(volume, 0, 1, out=volume)  # cubic resampling swings beyond both
 
     def _spread(self, deviation: np.ndarray) -> np.ndarray:
         """A difference of model units in output units: the inverse map without its offset."""

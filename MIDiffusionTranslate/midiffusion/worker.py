@@ -1,14 +1,14 @@
 """The worker process: one translation, away from the application that asked for it.
 
 `python -m midiffusion.worker JOB_FOLDER` reads `job.json` and `source.npy` from the folder, writes
-`result.npy` (and `uncertainty.npy`) there, and prints one JSON object per line on stdout:
+`result.npy` and its company there, and prints one JSON object per line on stdout:
 
     {"event": "start", "pid", "version"}
     {"event": "progress", "step", "of", "slices_done", "slices", "eta_s", "device", "memory"}
     {"event": "preview", "file"}                 a small float32 [H, W] .npy in the folder
     {"event": "warning", "message"}
     {"event": "error", "code", "message"}        codes of `errors`, and "internal"
-    {"event": "done", "result", "uncertainty", "provenance"}
+    {"event": "done", "result", "uncertainty", "agreement", "provenance"}
 
 `job.json`: `ijkToRAS` (4x4), `modality`, `model` (id or folder), `model_folder`, `steps`, `seed`,
 `samples`, `sampler`, `device`, and `temporary`: true where the folder is the worker's to remove
@@ -138,17 +138,16 @@ def run(folder: Path, channel: Channel, watch: CancelWatch) -> None:
     """Read the job, translate, write the result, say where it is."""
     job = _read_job(folder)
     watch.temporary = bool(job.get("temporary"))
-    translation = _translate(folder, job, channel, watch)
-    uncertainty = None
-    if translation.uncertainty is not None:
-        uncertainty = "uncertainty.npy"
-        _save(folder / uncertainty, translation.uncertainty.data)
-    _save(folder / "result.npy", translation.volume.data)
+    made = _translate(folder, job, channel, watch)
+    volumes = {"result": made.volume, "uncertainty": made.uncertainty, "agreement": made.agreement}
+    files: dict[str, str | None] = dict.fromkeys(volumes)
+    for name, volume in volumes.items():
+        if volume is not None:
+            files[name] = f"{name}.npy"
+            _save(folder / f"{name}.npy", volume.data)
     if watch.requested.is_set():
         raise Cancelled("The translation was cancelled.")
-    channel.send(
-        "done", result="result.npy", uncertainty=uncertainty, provenance=translation.provenance
-    )
+    channel.send("done", **files, provenance=made.provenance)
 
 
 def _take_standard_streams() -> tuple[Channel, IO[bytes]]:
@@ -208,6 +207,7 @@ def _translate(
         translation = model.translate(
             Volume(data, job["ijkToRAS"], job.get("modality", "")),
             on_step=_StepReport(folder, channel, watch),
+            agreement=True,
             **options,
         )
     for warning in caught:  # ours are for the user; those of the libraries below for the log

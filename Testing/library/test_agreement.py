@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from midiffusion import batching
 from midiffusion.agreement import agreement_slices
+from midiffusion.card import ModelCard
 from midiffusion.conditioning import LMISettings
+from midiffusion.denoiser import Denoiser
+from midiffusion.errors import Cancelled
 from midiffusion.grid import SliceGrid
 from midiffusion.intensity import SourceIntensity, head_mask
 from midiffusion.io import read_volume
+from midiffusion.model import Progress, TranslationModel
+from midiffusion.network import UNet, UNetConfig
+from midiffusion.volume import Volume
 from torch import Tensor
 
 SETTINGS = LMISettings(dilations=(1, 2), bandwidths=(0.04, 0.12))
@@ -139,3 +149,90 @@ def test_real_heads(root: Path):
     assert same > 0.95
     assert real > 2 * other
     assert same > 4 * max(elsewhere, other)
+
+
+@pytest.fixture
+def model(card_values: dict[str, Any]) -> TranslationModel:
+    network = UNetConfig(cond_channels=SETTINGS.channels, channels=(8, 8), embedding=16)
+    changes = {
+        "pixel_mm": 3.0,
+        "lmi": asdict(SETTINGS),
+        "network": asdict(network),
+        "default_steps": 1,
+        "default_sampler": "dpmpp_2m",
+    }
+    torch.manual_seed(0)
+    return TranslationModel(
+        ModelCard(**{**card_values, **changes}), Denoiser(UNet(network), sigma_data=0.5)
+    )
+
+
+@pytest.fixture
+def volume() -> Volume:
+    """Structures in a ball, on a left-handed grid of other pixels than the model's."""
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in (4, 50, 46)), indexing="ij")
+    structures = torch.nn.functional.interpolate(phantom(0, 4), (50, 46))[:, 0].numpy()
+    inside = (k / 2) ** 2 + j**2 + i**2 < 0.8
+    data = np.where(inside, 200 + 800 * structures, 0).astype(np.float32)
+    return Volume(data, np.diag([-4.0, 4.0, 5.0, 1.0]), "MR")
+
+
+def give(model: TranslationModel, volume: Volume, result: Callable[[Tensor], Tensor]) -> None:
+    """Lets the network's estimate, and so the translation, be `result` of the source's slices."""
+    grid = SliceGrid.of(volume, 3.0, "axial", 2)
+    units, _ = SourceIntensity().forward(volume.data, "MR")
+    estimate = result(torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None])
+    model.denoiser.forward = lambda x, sigma, channels: estimate  # type: ignore[method-assign]
+
+
+def test_a_translation_tells_its_agreement(model: TranslationModel, volume: Volume):
+    give(model, volume, lambda source: 1 - source.clamp(max=1))
+    translation = model.translate(volume, device="cpu", agreement=True)
+    found = translation.agreement
+    assert found is not None
+    assert found.data.shape == volume.data.shape and found.data.dtype == np.float32
+    np.testing.assert_array_equal(found.ijkToRAS, volume.ijkToRAS)
+    assert found.data.min() >= 0 and found.data.max() <= 1
+    told = json.loads(json.dumps(translation.provenance))["agreement"]
+    assert told == pytest.approx(np.median(found.data[volume.data > 0]), abs=2e-3)
+    assert told > 0.9  # inverted, but in its place
+    give(model, volume, lambda source: torch.roll(1 - source.clamp(max=1), 6, -1))
+    elsewhere = model.translate(volume, device="cpu", agreement=True).provenance["agreement"]
+    assert elsewhere < told / 4
+
+
+def test_the_map_lies_where_the_source_lies(model: TranslationModel, volume: Volume):
+    """A flaw of the result at some voxels shows at those voxels, whatever way the axes run."""
+    grid = SliceGrid.of(volume, 3.0, "axial", 2)
+    where = np.zeros(volume.data.shape, np.float32)
+    where[1, 12:24, 26:38] = 1
+    flaw = torch.from_numpy(grid.to_slices(where))[:, None].clamp(0, 1)
+    other = phantom(7, 4, 80)[..., : flaw.shape[2], : flaw.shape[3]]
+    give(model, volume, lambda source: (1 - flaw) * source + flaw * other)
+    translation = model.translate(volume, device="cpu", agreement=True)
+    assert translation.agreement is not None
+    found = translation.agreement.data
+    assert found[1, 15:21, 29:35].mean() < 0.4
+    assert found[2, 15:21, 29:35].mean() > 0.9
+    assert found[1, 27:35, 12:22].mean() > 0.9
+
+
+def test_nobody_who_does_not_ask_pays_for_it(model: TranslationModel, volume: Volume):
+    translation = model.translate(volume, device="cpu")
+    assert translation.agreement is None
+    assert "agreement" not in translation.provenance
+
+
+def test_it_gives_signs_of_life_and_can_be_ended(model: TranslationModel, volume: Volume):
+    seen: list[Progress] = []
+    model.translate(volume, device="cpu", agreement=True, on_step=seen.append)
+    last = seen[-1]
+    assert (last.step, last.slices_done, last.preview) == (last.of, last.slices, None)
+    assert sum((p.step, p.slices_done) == (p.of, p.slices) for p in seen) == 2
+
+    def end(progress: Progress) -> None:
+        if progress.slices_done == progress.slices and progress.preview is None:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        model.translate(volume, device="cpu", agreement=True, on_step=end)

@@ -134,6 +134,8 @@ def _photograph(camera: Photographer) -> None:
     ui.translateButton.click()
     camera.wait(lambda: panel.job is None)
     camera.take("10-done")
+    ui.agreementButton.click()
+    camera.take("11-agreement-added")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def test_the_code_names_only_widgets_there_are(
     module: Path, widgets: dict[str, ElementTree.Element]
 ) -> None:
     named = set()
-    for file in ("panel.py", "modelchooser.py"):
+    for file in ("panel.py", "modelchooser.py", "agreementline.py"):
         source = (module / "MIDiffusionTranslateLib" / file).read_text(encoding="utf-8")
         named |= set(re.findall(r"\bui\.(\w+)", source))
     assert len(named) > 15

@@ -1,0 +1,42 @@
+"""What a worker reports, as the application passes it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class WorkerProgress:
+    """One step forward; the names are those of `midiffusion.model.Progress`.
+
+    step of `of`, and slices done of `slices` within it; eta_s: seconds left or None; memory_bytes:
+    memory in use on the device or None; preview: float32 [H, W] or None.
+    """
+
+    step: int
+    of: int
+    slices_done: int
+    slices: int
+    eta_s: float | None
+    device: str
+    memory_bytes: int | None
+    preview: np.ndarray | None = None
+
+    @property
+    def fraction(self) -> float:
+        """Share of the work that is done, 0 to 1."""
+        done = (self.step - 1 + self.slices_done / max(self.slices, 1)) / max(self.of, 1)
+        return min(max(done, 0.0), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class WorkerResult:
+    """What the worker computed: arrays [k, j, i] float32 on the source's grid, and how."""
+
+    data: np.ndarray
+    uncertainty: np.ndarray | None
+    agreement: np.ndarray | None
+    provenance: dict[str, Any]
