@@ -20,6 +20,9 @@ _MESSAGES = (
     "alloc_failed",
     "bad_alloc",
     "could not create a memory",
+    # What oneDNN makes of it, under the convolutions of a CPU; it names no other reason either.
+    "could not create a primitive",
+    "could not execute a primitive",
 )
 
 

@@ -243,6 +243,7 @@ def test_a_cancel_stops_at_the_next_batch(model, volume, monkeypatch):
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("could not create a primitive"),
     ],
 )
 def test_out_of_memory_halves_the_batch_and_changes_nothing_else(
