@@ -65,11 +65,11 @@ def estimateText(
     units = slices * steps * samples
     if speed is not None:
         duration = durationText(speed.startup_s + speed.unit_s * units)
-        return _("about {duration}, judging by the last run on this computer").format(
+        return _("about {duration}, by the last run here").format(
             duration=duration
         )
     if not card.seconds_per_slice:
-        return _("unknown until the first run on this computer")
+        return _("unknown until the first run here")
     known = [
         _("about {duration} on {device}").format(
             duration=durationText(seconds * units / card.default_steps), device=device

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from panel.conftest import MODULE, ROOT
 
-SCRIPT = ROOT / "Testing" / "slicer" / "check_in_slicer.py"
+SCRIPT = ROOT / "Testing" / "in_slicer" / "check_in_slicer.py"
 SHIPPED = ROOT / "MIDiffusionTranslate" / "Resources" / "Models" / "flair" / "weights.safetensors"
 
 
