@@ -20,7 +20,7 @@ from scene.test_worker import LIBRARY
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="limits and peaks as Linux has them"
 )
-SLICES, SIDE = 4, 512
+SLICES, SIDE = 4, 384
 # The worker with batches of a given size, which tells its largest address space before it leaves.
 MEASURED = """
 import sys
