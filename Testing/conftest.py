@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import TINY
 
 # Before anything imports torch or Qt: small tests lose more to threads than they gain.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,30 +18,12 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# A card whose weights are the seven bytes "weights", which no network could load.
 CARD: dict[str, Any] = {
-    "schema": 1,
+    **TINY,
     "id": "toy",
     "title": "Toy target",
-    "target_modality": "MR FLAIR",
-    "anatomy": "head",
-    "field_of_view": "whole head, 32 x 32 pixels",
     "pixel_mm": 6.0,
-    "orientation": "axial",
-    "intensity": {"kind": "percentile"},
-    "lmi": {"estimator": "kde"},
-    "network": {},
-    "sigma_min": 0.01,
-    "sigma_max": 40.0,
-    "sigma_data": 0.5,
-    "default_steps": 9,
-    "default_sampler": "heun",
-    "training": {"data": "none: a test", "licence": "Apache-2.0"},
-    "weights_licence": "Apache-2.0",
-    "non_commercial": False,
-    "intended_use": "tests of the registry",
-    "limits": ["never trained"],
-    "validation": {},
-    "seconds_per_slice": {"cpu": 0.1},
     "weights_sha256": hashlib.sha256(b"weights").hexdigest(),
     "weights_bytes": 7,
 }

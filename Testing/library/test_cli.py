@@ -20,12 +20,12 @@ import midiffusion.model
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from bundles import saveTiny
 from midiffusion import cli
 from midiffusion.errors import Cancelled, DiskFull, OutOfMemory
 from midiffusion.io import read_volume, write_volume
 from midiffusion.model import Progress, Translation
 from midiffusion.volume import Volume
-from panel.bundles import saveTiny
 
 
 @pytest.fixture

@@ -9,15 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import host
 import numpy as np
 import pytest
-
-# Not "slicer": the folder Testing/slicer would do for that.
-pytest.importorskip("slicer.util", reason="slicer-core is not installed")
-pytest.importorskip("PySide6", reason="PySide6 is not installed")
-
-import host  # noqa: E402
-from panel.bundles import saveTiny  # noqa: E402
+from bundles import saveTiny
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "MIDiffusionTranslate" / "MIDiffusionTranslate.py"

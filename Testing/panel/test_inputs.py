@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import changeCard, saveTiny
 from midiffusion.errors import DependencyMissing, MIDiffusionError
-from panel.bundles import changeCard, saveTiny
 from panel.conftest import MODULE, ROOT, PanelDriver
 
 AddVolume = Callable[..., Any]

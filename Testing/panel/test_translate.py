@@ -54,7 +54,7 @@ def test_a_click_translates(ready: PanelDriver) -> None:
     assert job.provenance["sampler"] == "heun"
     assert view.GetBackgroundVolumeID() == ready.parameters.sourceVolume.GetID()
     assert view.GetForegroundVolumeID() == node.GetID()
-    assert "judging by the last run on this computer" in ready.ui.estimateLabel.text
+    assert "by the last run here" in ready.ui.estimateLabel.text
 
 
 def test_a_second_run_gives_a_second_volume(ready: PanelDriver) -> None:
@@ -242,8 +242,6 @@ def test_the_module_tests_what_it_can_without_a_package(
 ) -> None:
     import slicer
 
-    if not (ROOT / "MIDiffusionTranslate/Resources/Models/flair/weights.safetensors").is_file():
-        pytest.skip("the flair model is not in this tree")
     monkeypatch.setitem(sys.modules, package, None)
     module = session.load(ROOT / "MIDiffusionTranslate" / "MIDiffusionTranslate.py")
     slicer.selfTests["MIDiffusionTranslate"]()
@@ -265,8 +263,6 @@ def test_the_module_tests_itself(session: Any, handover: Path) -> None:
     """MIDiffusionTranslateTest, as Slicer's own self-test would run it, with the shipped model."""
     import slicer
 
-    if not (ROOT / "MIDiffusionTranslate/Resources/Models/flair/weights.safetensors").is_file():
-        pytest.skip("the flair model is not in this tree")
     session.load(ROOT / "MIDiffusionTranslate" / "MIDiffusionTranslate.py")
     slicer.selfTests["MIDiffusionTranslate"]()
     assert session.dialogs == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-# Not "slicer": the folder Testing/slicer would do for that.
-pytest.importorskip("slicer.util", reason="slicer-core is not installed")
-
-import slicer  # noqa: E402
-from MIDiffusionTranslateLib.job import TranslationJob  # noqa: E402
-from MIDiffusionTranslateLib.logic import TranslateLogic  # noqa: E402
-from scene.launching import Spy  # noqa: E402
-from scene.phantoms import OBLIQUE, head, imageOf, vtkMatrix  # noqa: E402
+import slicer
+import slicer.util
+from bundles import saveTiny
+from MIDiffusionTranslateLib.job import TranslationJob
+from MIDiffusionTranslateLib.logic import TranslateLogic
+from scene.launching import Spy
+from scene.phantoms import OBLIQUE, head, imageOf, vtkMatrix
 
 ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Any]:
@@ -65,59 +63,14 @@ def addVolume(scene: Any) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def tinyModel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with random weights that runs through the whole path in milliseconds."""
-    import torch
-    from midiffusion.card import ModelCard
-    from midiffusion.conditioning import LMISettings
-    from midiffusion.denoiser import Denoiser
-    from midiffusion.model import save_bundle
-    from midiffusion.network import UNet, UNetConfig
-
-    lmi = LMISettings(dilations=(1,), bandwidths=(0.1,))
-    network = {"cond_channels": lmi.channels, "channels": [8, 8], "embedding": 16}
-    values = {
-        "schema": 1,
-        "id": "tiny",
-        "title": "Random weights",
-        "target_modality": "MR FLAIR",
-        "anatomy": "none",
-        "field_of_view": "any",
-        "pixel_mm": 5.0,
-        "orientation": "axial",
-        "intensity": {"kind": "percentile"},
-        "lmi": {"dilations": [1], "bandwidths": [0.1]},
-        "network": network,
-        "sigma_min": 0.01,
-        "sigma_max": 10.0,
-        "sigma_data": 0.5,
-        "default_steps": 3,
-        "default_sampler": "heun",
-        "training": {"data": "none", "licence": "Apache-2.0"},
-        "weights_licence": "Apache-2.0",
-        "non_commercial": False,
-        "intended_use": "tests",
-        "limits": ["never trained"],
-        "validation": {},
-        "seconds_per_slice": {},
-        "weights_sha256": "0" * 64,
-        "weights_bytes": 1,
-    }
-    torch.manual_seed(0)
-    unet = UNet(UNetConfig(**network))
-    with torch.no_grad():
-        for parameter in unet.parameters():
-            parameter.normal_(0, 0.05)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_bundle(folder, ModelCard.from_dict(values), Denoiser(unet, 0.5))
-    assert json.loads((folder / "card.json").read_text())["weights_bytes"] > 1000
-    return folder
+    return saveTiny(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def flair() -> Path:
-    """The bundle that ships."""
+    """The bundle that ships; without it what needs it fails."""
     folder = ROOT / "MIDiffusionTranslate" / "Resources" / "Models" / "flair"
-    if not (folder / "weights.safetensors").is_file():
-        pytest.skip("the flair model is not in this tree")
+    assert (folder / "weights.safetensors").is_file(), "the flair model is not in this tree"
     return folder
 
 

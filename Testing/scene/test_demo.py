@@ -1,15 +1,17 @@
-"""`make demo` with a model of random weights: every file is there and is what it says."""
+"""`make demo`: every file is there and is what it says; with the shipped model, a FLAIR."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import demo
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
-demo = pytest.importorskip("demo")
+from midiffusion.evaluation import metrics
+from midiffusion.intensity import head_mask
 
 
 def test_the_demo_writes_what_it_promises(tmp_path: Path, tinyModel: Path, capsys: Any) -> None:
@@ -27,3 +29,28 @@ def test_the_demo_writes_what_it_promises(tmp_path: Path, tinyModel: Path, capsy
         assert str(tmp_path / "out" / name) in said
     for words in ("Device cpu", "3 samples", "SSIM", "PSNR", "MAE", "not for diagnosis"):
         assert words in said
+
+
+def test_the_shipped_model_is_nearer_to_the_real_flair_than_noise(
+    tmp_path: Path, flair: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four slices at four evaluations. Measured with the model at three quarters of its training:
+    SSIM 0.22, PSNR 10.2 dB. Noise of the real image's mean and deviation: 0.1 and below 9.5 dB."""
+    few = tmp_path / "few.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(str(demo.SOURCE))[:, :, 14:38:6], str(few))
+    monkeypatch.setattr(demo, "SOURCE", few)
+    demo.main(str(flair), tmp_path / "out", steps=4)
+    said = capsys.readouterr().out
+    figures = re.search(r"synthetic FLAIR.*\n +after one gain +SSIM ([\d.]+) +PSNR +([\d.]+)", said)
+    assert figures is not None, said
+    ssim, psnr = map(float, figures.groups())
+    real = sitk.GetArrayFromImage(
+        demo.inHead(demo.onGridOf(sitk.ReadImage(str(demo.REAL)), sitk.ReadImage(str(few))))
+    )
+    mask = head_mask(real)
+    noise = np.random.default_rng(0).normal(real[mask].mean(), real[mask].std(), real.shape)
+    noise *= mask * metrics.best_gain(noise[mask], real[mask])
+    noiseSSIM = metrics.ssim_map(noise, real)[mask].mean()
+    noisePSNR = metrics.psnr(metrics.mean_squared_error(noise, real, mask))
+    assert ssim > 0.17 > noiseSSIM + 0.05
+    assert psnr > 9.7 > noisePSNR

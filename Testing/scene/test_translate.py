@@ -66,50 +66,6 @@ def test_the_shipped_model_translates(scene: Any, moved: Any, logic: Any, flair:
     assert {progress.device for progress in seen} == {"cpu"}
 
 
-BLOBS = [(20, 52, 2), (43, 27, 6), (20, 27, 4), (43, 52, 5), (32, 40, 7), (32, 15, 3)]
-
-
-def test_landmarks_keep_their_place_in_the_world(
-    scene: Any, addVolume: Any, logic: Any, flair: Path
-) -> None:
-    """What blobs change in the result lies where the blobs lie, parent transform included."""
-    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    transform.SetMatrixTransformToParent(vtkMatrix(SLANTED))
-    plain = head((9, 80, 64))
-    marked = plain.copy()
-    for blob in BLOBS:
-        marked[ballAround(blob, plain.shape, 9.0)] //= 4
-    results = []
-    for data in (plain, marked):
-        source = addVolume(data)
-        source.SetAndObserveTransformNodeID(transform.GetID())
-        node = logic.translate(source, flair, steps=3)
-        toParent = parentMatrix(node)
-        results.append(slicer.util.arrayFromVolume(node))
-    change = np.abs(results[1] - results[0])
-    k, j, i = np.indices(plain.shape)
-    world = np.stack((i, j, k, np.ones_like(i)), axis=-1) @ (toParent @ ijkToRAS(node)).T
-    shifts = []
-    near = np.zeros(plain.shape, bool)
-    for blob in BLOBS:
-        around = ballAround(blob, plain.shape, 16.0)
-        near |= around
-        found = np.average(world[around][:, :3], axis=0, weights=change[around] ** 2)
-        shifts.append(found - (SLANTED @ OBLIQUE @ (*blob, 1))[:3])
-    assert change[near].mean() > 10 * change[~near].mean()
-    assert np.linalg.norm(shifts, axis=1).max() < 8.0  # mm: inside the blob
-    assert np.linalg.norm(np.mean(shifts, axis=0)) < 3.0  # no shift of all: about a voxel
-
-
-def ballAround(
-    centre: tuple[int, int, int], shape: tuple[int, ...], radius_mm: float
-) -> np.ndarray:
-    """Mask [k, j, i] of what is within the radius of voxel (i, j, k) of an OBLIQUE volume."""
-    k, j, i = np.indices(shape)
-    offsets = np.stack((i, j, k), axis=-1) - np.array(centre)
-    return np.linalg.norm(offsets @ OBLIQUE[:3, :3].T, axis=-1) < radius_mm
-
-
 def test_start_reports_back(
     addVolume: Any, logic: Any, tinyModel: Path, waitFor: Any, handover: Path
 ) -> None:

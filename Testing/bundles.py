@@ -1,4 +1,4 @@
-"""Model bundles for the panel's tests: real weights of a network that computes in no time."""
+"""The one tiny model of the tests: a real network that computes in no time, with random weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-CARD: dict[str, Any] = {
+TINY: dict[str, Any] = {
     "schema": 1,
     "id": "tiny",
     "title": "Tiny FLAIR",
@@ -23,10 +23,10 @@ CARD: dict[str, Any] = {
     "sigma_data": 0.5,
     "default_steps": 4,
     "default_sampler": "dpmpp_2m",
-    "training": {"data": "none", "licence": "Apache-2.0"},
+    "training": {"data": "none: a test", "licence": "Apache-2.0"},
     "weights_licence": "Apache-2.0",
     "non_commercial": False,
-    "intended_use": "tests of the panel",
+    "intended_use": "tests",
     "limits": ["never trained"],
     "validation": {},
     "seconds_per_slice": {"CPU": 2.0},
@@ -36,19 +36,27 @@ CARD: dict[str, Any] = {
 
 
 def saveTiny(folder: Path, **changes: Any) -> Path:
-    """A bundle with random weights in `folder`, its card changed as said."""
-    import torch
+    """Writes the bundle to `folder`, its card changed as said, and returns the folder.
+
+    Every parameter is random, also those that a new network starts at zero: its result depends on
+    the source, the noise and all layers, as that of a trained one.
+    """
+    import torch  # not at the top: tests that need no torch read the card alone
     from midiffusion.card import ModelCard
     from midiffusion.conditioning import LMISettings
     from midiffusion.denoiser import Denoiser
     from midiffusion.model import save_bundle
     from midiffusion.network import UNet, UNetConfig
 
-    lmi = LMISettings(dilations=(1,), bandwidths=(0.1,))
-    network = {**CARD["network"], "cond_channels": lmi.channels}
+    lmi = LMISettings(**{name: tuple(value) for name, value in TINY["lmi"].items()})
+    network = {**TINY["network"], "cond_channels": lmi.channels}
+    card = ModelCard.from_dict({**TINY, "network": network, **changes})
     torch.manual_seed(0)
-    card = ModelCard.from_dict({**CARD, "network": network, **changes})
-    save_bundle(folder, card, Denoiser(UNet(UNetConfig(**network)), card.sigma_data))
+    unet = UNet(UNetConfig(**network))
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    save_bundle(folder, card, Denoiser(unet, card.sigma_data))
     return folder
 
 
