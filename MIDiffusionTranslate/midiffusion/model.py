@@ -211,7 +211,8 @@ def load_model(
     denoiser = Denoiser(_network(entry.card), entry.card.sigma_data)
     try:
         denoiser.load_state_dict(load_file(entry.weights), strict=True)
-    except (SafetensorError, RuntimeError, OSError) as failure:
+    except (SafetensorError, RuntimeError, OSError, MemoryError) as failure:
+        _spare_shortage(entry.card, failure)
         raise CorruptModel(
             f"The weights of model '{entry.id}' are not those of the network its card describes "
             f"({_first_line(failure)}). Get the model again."
@@ -280,8 +281,18 @@ def _unet_config(card: ModelCard) -> UNetConfig:
 def _network(card: ModelCard) -> UNet:
     try:
         return UNet(_unet_config(card))
-    except (TypeError, ValueError, RuntimeError, IndexError) as failure:
+    except (TypeError, ValueError, RuntimeError, IndexError, MemoryError) as failure:
+        _spare_shortage(card, failure)
         raise _wrong("network", card, failure) from failure
+
+
+def _spare_shortage(card: ModelCard, failure: Exception) -> None:
+    """Raises OutOfMemory where that is what `failure` says: the model itself is in order."""
+    if is_out_of_memory(failure):
+        raise OutOfMemory(
+            f"The model '{card.id}' doesn't fit into the memory of "
+            f"{memory_state(torch.device('cpu'))}: close other programs."
+        ) from failure
 
 
 def _wrong(field: str, card: ModelCard, failure: Exception) -> InvalidCard:

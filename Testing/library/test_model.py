@@ -275,6 +275,17 @@ def test_out_of_memory_at_one_slice_is_told_with_figures(model, volume):
         model.translate(volume, device="cpu")
 
 
+@pytest.mark.parametrize("where", ["UNet", "load_file"])
+def test_out_of_memory_while_loading_is_no_fault_of_the_model(model, tmp_path, monkeypatch, where):
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    save_bundle(tmp_path / "toy", model.card, model.denoiser)
+    monkeypatch.setattr(f"midiffusion.model.{where}", full)
+    with pytest.raises(OutOfMemory, match=r"'toy' doesn't fit .* \(\d+ MB used, \d+ MB free\)"):
+        load_model(tmp_path / "toy")
+
+
 def test_out_of_memory_outside_the_network_is_told_with_figures(model, volume, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise MemoryError
