@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+from contextlib import suppress
+from pathlib import Path
+
 import torch
 
 from . import memory
@@ -51,10 +55,20 @@ def _problem(name: str) -> str | None:
 
 
 def describe(device: torch.device) -> str:
-    """The device's name for people, such as "cuda:0 (NVIDIA H100)"."""
+    """The device's name for people: "cuda:0 (NVIDIA H100)" or "cpu (AMD EPYC, 2 threads)"."""
     if device.type == "cuda":
         return f"cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
     return str(device)
+
+
+def _processor() -> str:
+    with suppress(OSError):  # Linux says more there
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def memory_bytes(device: torch.device) -> int | None:

@@ -1,6 +1,6 @@
 """Checks the module in a real Slicer, from the source tree, and takes pictures for a person:
 
-    Slicer --testing --no-splash --python-script Testing/in_slicer/check_in_slicer.py [OUTPUT_FOLDER]
+    Slicer --testing --no-splash --python-script Testing/in_slicer/check_in_slicer.py [OUTPUT]
 
 OUTPUT_FOLDER (default: out/slicer-check of the repository) receives report.json and the pictures;
 docs/slicer-checklist.md says what to look at in them. Exit status: 0 if no check failed, 1 if one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -119,13 +120,14 @@ def test_provenance_is_json_and_complete(model, volume):
         "seed": 7,
         "samples": 2,
         "sampler": "heun",
-        "device": "cpu",
         "torch": torch.__version__,
         "sourceModality": "MR",
         "synthetic": 1,
     }
     assert expected.items() <= provenance.items()
     assert provenance["version"] and provenance["seconds"] >= 0
+    threads = torch.get_num_threads()
+    assert re.fullmatch(rf"cpu \(.+, {threads} threads\)", provenance["device"])
 
 
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_maruyama", "predictor_corrector"])

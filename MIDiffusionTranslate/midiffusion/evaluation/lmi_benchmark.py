@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..arguments import Arguments
+from ..device import choose_device, describe
 from ..errors import InvalidParameter, WorkerDied
 from ..lmi import LocalMutualInformation
 from ..lmi.definition import definition
@@ -115,10 +115,10 @@ def main(argv: Sequence[str]) -> int:
     for number in range(len(CASES)):
         rows.append(_measure(number, options))
         print(f"{CASES[number].name} ({CASES[number].images}) done", file=sys.stderr)
-    device = torch.cuda.get_device_name() if options.device == "cuda" else _processor()
+    device = describe(choose_device(options.device))
     print(
         f"LMI of one {options.size} x {options.size} slice, float32: {device}, "
-        f"{options.threads} threads, PyTorch {torch.__version__}\n"
+        f"PyTorch {torch.__version__}\n"
     )
     print(_table(rows))
     if options.json is not None:
@@ -238,16 +238,6 @@ def _status(field: str) -> int:
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise KeyError(field)
-
-
-def _processor() -> str:
-    """What the machine calls its processor."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _table(rows: Sequence[Row]) -> str:

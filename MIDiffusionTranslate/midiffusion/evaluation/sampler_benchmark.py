@@ -12,28 +12,25 @@ Prints a table on stdout, progress on stderr; `--json` keeps the figures and nam
 
 from __future__ import annotations
 
-import json
-import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .. import __version__
 from ..arguments import Arguments, device_name
 from ..device import choose_device, describe
-from ..errors import InvalidParameter, UnwritableTarget
+from ..errors import InvalidParameter
 from ..model import TranslationModel, load_model
 from ..samplers import SAMPLERS
 from ..volume import Volume
 from .baselines.diffusion import MIDiffusion, Sampling
 from .datasets import Subject, dataset
+from .report import write_json
 from .scorer import score_subject
 
 _DATASET, _DIRECTION = "tcga-lgg", "t1:flair"
@@ -84,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         "version": __version__,
         "model": model.card.id,
         "weights_sha256": model.card.weights_sha256,
-        "device": _device_name(options.device),
+        "device": describe(choose_device(options.device)),
         "dataset": _DATASET,
         "direction": _DIRECTION,
         "subjects": [subject.id for subject in subjects],
@@ -98,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     for sampler, evaluations in enough(rows).items():
         print(f"{sampler}: 99 % of the converged SSIM from {evaluations or 'none of these'} on")
     if options.json is not None:
-        _write(options.json, report)
+        write_json(options.json, report)
     return 0
 
 
@@ -199,27 +196,6 @@ def markdown(rows: Sequence[Row]) -> str:
             f"| {row.seconds:.1f} |"
         )
     return "\n".join(lines)
-
-
-def _device_name(device: str) -> str:
-    """What comparing seconds takes: the GPU's name, or the processor's and its threads."""
-    place = choose_device(device)
-    if place.type != "cpu":
-        return describe(place)
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):  # Linux says more there
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), name)
-    return f"cpu ({name}, {torch.get_num_threads()} threads)"
-
-
-def _write(path: Path, report: Mapping[str, object]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise UnwritableTarget(f"{path} can't be written: {error}") from error
 
 
 def _parser() -> Arguments:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..arguments import Arguments, device_name
+from ..device import choose_device, describe
 from ..errors import InvalidParameter
 from ..volume import Volume
 from .bootstrap import Interval, interval, statistic_interval
@@ -127,7 +128,6 @@ def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
     import torch
 
     from ..conditioning import LMISettings
-    from ..device import choose_device
     from ..grid import SliceGrid
     from ..noise import VESDE
     from ..samplers import SAMPLERS
@@ -189,6 +189,7 @@ def main(argv: Sequence[str]) -> int:
                 "direction": options.direction,
                 "steps": options.steps or model.card.default_steps,
                 "seed": options.seed,
+                "device": describe(choose_device(options.device)),
                 "ssim_head": {name: asdict(value) for name, value in summaries.items()},
                 "share_lost": {name: asdict(value) for name, value in lost.items()},
                 "subjects": figures,

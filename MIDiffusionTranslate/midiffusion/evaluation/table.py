@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..arguments import Arguments, device_name
+from ..device import choose_device, describe
 from ..errors import InvalidParameter
 from .baselines import Budget, HistogramMatching, Identity, Method
 from .baselines.diffusion import MIDiffusion, Sampling
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     data = dataset(options.dataset)
     report: dict[str, object] = {
         "version": __version__,
+        "device": describe(choose_device(options.device)),
         "dataset": data.name,
         "sampling": asdict(_sampling(options)),
         "budget": {"seconds": options.budget, "size": options.learn_size, "seed": options.seed},
@@ -144,7 +146,6 @@ def _method(name: str, options: argparse.Namespace, data: Dataset, direction: st
 
 
 def _regressor(paired: bool, options: argparse.Namespace, data: Dataset, direction: str) -> Method:
-    from ..device import choose_device
     from .baselines.regressor import Regressor
 
     train = _training_subjects(options, data, direction)
@@ -171,7 +172,9 @@ def _training_subjects(options: argparse.Namespace, data: Dataset, direction: st
         )
     folder = options.train_data
     if folder is None:
-        folder = options.data if source_of_training.name == data.name else options.data.parent
+        inside = (options.data / source_of_training.name.replace("-", "_")).is_dir()
+        same_one = source_of_training.name == data.name
+        folder = options.data if same_one or inside else options.data.parent
     return source_of_training.load(folder, same[0], "train")
 
 

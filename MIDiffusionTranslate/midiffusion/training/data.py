@@ -22,10 +22,10 @@ import numpy as np
 
 from ..errors import DependencyMissing, InvalidData
 
-# Mean adult head length (glabella to occiput, with skin, about 190 mm) over the median length of the
-# heads in the training sprites. TCGA-LGG, above 5 % of white: 116 px, less about 2 px for the noses
-# that some patients' slices show. SynthRAD, axial CT above -500 HU: 164 px. Scale augmentation
-# covers the error.
+# Mean adult head length (glabella to occiput, with skin, about 190 mm) over the median length of
+# the heads in the training sprites. TCGA-LGG, above 5 % of white: 116 px, less about 2 px for the
+# noses that some patients' slices show. SynthRAD, axial CT above -500 HU: 164 px. Scale
+# augmentation covers the error.
 TCGA_PIXEL_MM = 190.0 / 114.0
 SYNTHRAD_PIXEL_MM = 190.0 / 164.0
 _CHANNELS = {
