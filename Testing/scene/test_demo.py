@@ -27,7 +27,7 @@ def test_the_demo_writes_what_it_promises(tmp_path: Path, tinyModel: Path, capsy
     for name in ("translated.nrrd", "uncertainty.nrrd", "scene.mrb", "comparison.png"):
         assert (tmp_path / "out" / name).stat().st_size > 10_000
         assert str(tmp_path / "out" / name) in said
-    for words in ("Device cpu", "3 samples", "SSIM", "PSNR", "MAE", "not for diagnosis"):
+    for words in ("Device cpu", f"{demo.SAMPLES} samples", "SSIM", "PSNR", "MAE", "diagnosis"):
         assert words in said
 
 
