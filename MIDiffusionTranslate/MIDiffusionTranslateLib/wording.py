@@ -85,9 +85,8 @@ def cardText(card: ModelCard) -> str:
     if card.non_commercial:
         licence += " " + _("(non-commercial)")
     lines = (
-        (_("Makes"), html.escape(card.target_modality)),
-        (_("Expects"), html.escape(f"{card.anatomy}; {card.field_of_view}")),
         (_("Licence"), licence),
+        (_("Expects"), html.escape(f"{card.anatomy}; {card.field_of_view}")),
     )
     return "<br>".join(f"<b>{title}:</b> {text}" for title, text in lines)
 
