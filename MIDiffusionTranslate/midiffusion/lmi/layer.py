@@ -31,10 +31,6 @@ class Responses:
         """The same for some of the slices."""
         return Responses(self.image[index], self.entropy[index])
 
-    def to(self, device: torch.device | str) -> Responses:
-        """The same on another device."""
-        return Responses(self.image.to(device), self.entropy.to(device))
-
 
 class LocalMutualInformation(nn.Module):
     """Mutual information between the neighbourhoods of two images, pixel by pixel.
