@@ -85,8 +85,9 @@ def cardText(card: ModelCard) -> str:
     if card.non_commercial:
         licence += " " + _("(non-commercial)")
     lines = (
-        (_("Licence"), licence),
+        (_("Makes"), html.escape(card.target_modality)),
         (_("Expects"), html.escape(f"{card.anatomy}; {card.field_of_view}")),
+        (_("Licence"), licence),
     )
     return "<br>".join(f"<b>{title}:</b> {text}" for title, text in lines)
 
