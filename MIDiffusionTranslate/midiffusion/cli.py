@@ -24,7 +24,7 @@ from typing import Any
 from . import __version__, memory, registry
 from .arguments import Arguments, UsageError, device_name
 from .errors import Cancelled, DependencyMissing, InvalidParameter, MIDiffusionError
-from .progress import TranslationBar
+from .progress import DownloadBar, TranslationBar
 
 # Commands with arguments of their own: the module whose main(argv) reads them, and a line of help.
 DELEGATED = {
@@ -33,6 +33,7 @@ DELEGATED = {
     ("benchmark", "sampler"): ("evaluation.sampler_benchmark", "quality against evaluations"),
     ("benchmark", "table"): ("evaluation.table", "fidelity figures on the validation subjects"),
     ("benchmark", "steering"): ("evaluation.steering", "how much LMI steers the result"),
+    ("benchmark", "uncertainty"): ("evaluation.uncertainty", "doubt against the true error"),
 }
 
 
@@ -132,6 +133,13 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--model-folder", metavar="DIR", type=Path)
         action.add_argument("--json", action="store_true", help="print the result as JSON")
         action.set_defaults(command=command)
+    action = actions.add_parser("download", help="fetch a model into a folder of models")
+    add = action.add_argument
+    add("url", metavar="URL", help="address of the folder of card.json and weights.safetensors")
+    add("--model-folder", required=True, metavar="DIR", type=Path, help="where models go")
+    add("--sha256", metavar="HEX", help="what the weights must have")
+    add("--json", action="store_true", help="print the result as JSON")
+    action.set_defaults(command=download_model)
 
 
 def translate(options: argparse.Namespace) -> int:
@@ -245,6 +253,21 @@ def verify_model(options: argparse.Namespace) -> int:
         print(json.dumps({"id": entry.id, "sha256": entry.card.weights_sha256, "ok": True}))
     else:
         print(f"{entry.id}: the weights are those of the card ({entry.card.weights_sha256}).")
+    return 0
+
+
+def download_model(options: argparse.Namespace) -> int:
+    """`midiffusion models download URL`: the model, whole and checked, or nothing."""
+    from .download import download
+
+    try:
+        with DownloadBar(sys.stderr) as bar:
+            entry = download(
+                options.url, options.model_folder, sha256=options.sha256, on_progress=bar.show
+            )
+    except KeyboardInterrupt:
+        raise Cancelled("cancelled; nothing was written.") from None
+    print(json.dumps(_described(entry)) if options.json else entry.folder)
     return 0
 
 
