@@ -40,12 +40,14 @@ class Options:
 class Entry:
     """A method of the table: call it with `Options` to get one that has yet to be fitted.
 
-    needs: see `Needs`. learns: whether it spends the budget.
+    needs: see `Needs`. learns: whether it spends the budget. bundle: whether it translates by the
+    bundle of `Options.model`, as `Options.sampling` says.
     """
 
     make: Callable[[Options], Method]
     needs: Needs
     learns: bool = False
+    bundle: bool = False
 
     def __call__(self, options: Options) -> Method:
         return self.make(options)
@@ -66,5 +68,5 @@ METHODS: dict[str, Entry] = {
     "histogram": Entry(lambda options: HistogramMatching(), "targets"),
     "regressor": Entry(lambda options: _regressor(options, False), "targets", learns=True),
     "paired": Entry(lambda options: _regressor(options, True), "pairs", learns=True),
-    "midiffusion": Entry(_midiffusion, "nothing"),
+    "midiffusion": Entry(_midiffusion, "nothing", bundle=True),
 }
