@@ -66,14 +66,19 @@ class ModelCard:
             raise InvalidCard(f"The model card {path} does not exist.") from None
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidCard(f"The model card {path} can't be read: {error}.") from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, origin: object) -> ModelCard:
+        """The card with this JSON text. Raises InvalidCard naming its `origin` and the field."""
         try:
             values = json.loads(text, parse_constant=_refuse_constant)
         except ValueError as error:
-            raise InvalidCard(f"The model card {path} is not valid JSON: {error}.") from error
+            raise InvalidCard(f"The model card {origin} is not valid JSON: {error}.") from error
         try:
             return cls.from_dict(values)
         except InvalidCard as error:
-            raise InvalidCard(f"The model card {path} can't be used: {error}") from None
+            raise InvalidCard(f"The model card {origin} can't be used: {error}") from None
 
     @classmethod
     def from_dict(cls, values: object) -> ModelCard:

@@ -6,6 +6,8 @@ sentence for the user: what is wrong and what to do about it.
 
 from __future__ import annotations
 
+import errno
+
 
 class MIDiffusionError(Exception):
     """Base of every error the library raises on purpose."""
@@ -95,3 +97,15 @@ class InvalidData(MIDiffusionError):
     """Training data that can't be used."""
 
     code = "invalid-data"
+
+
+class DownloadFailed(MIDiffusionError):
+    """A model could not be fetched: no network, no such file, a server that stops."""
+
+    code = "download-failed"
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether a write failed for want of space (or for a limit on it)."""
+    # numpy reports a short write without an errno.
+    return error.errno in (None, errno.ENOSPC, errno.EFBIG, errno.EDQUOT)

@@ -101,7 +101,8 @@ def _bundles(folder: Path) -> list[ModelEntry]:
         return [_read(folder)]
     if not folder.is_dir():
         return []
-    return [_read(path.parent) for path in sorted(folder.glob(f"*/{CARD}"))]
+    found = (path.parent for path in sorted(folder.glob(f"*/{CARD}")))
+    return [_read(place) for place in found if not place.name.startswith(".")]  # being made
 
 
 def _read(folder: Path) -> ModelEntry:
