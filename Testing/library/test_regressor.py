@@ -12,6 +12,7 @@ from midiffusion.volume import Volume
 
 SIDE = 32
 STEPS = 150
+NETWORK = {"channels": (16, 24)}
 
 
 def _subjects(count, first=0):
@@ -42,7 +43,7 @@ def _error(method, subjects):
 
 @pytest.fixture(scope="module")
 def paired():
-    method = Regressor(paired=True, size=SIDE, channels=(16, 24))
+    method = Regressor(paired=True, size=SIDE, network=NETWORK)
     method.fit(_subjects(16), Budget(steps=STEPS))
     return method
 
@@ -59,7 +60,7 @@ def test_wrong_pairs_teach_nothing_of_the_kind(paired):
         Subject(a.id, a.source, b.target, b.head)
         for a, b in zip(train, [*train[1:], train[0]], strict=True)
     ]
-    broken = Regressor(paired=True, size=SIDE, channels=(16, 24))
+    broken = Regressor(paired=True, size=SIDE, network=NETWORK)
     broken.fit(shuffled, Budget(steps=STEPS))
     unseen = _subjects(6, first=100)
     assert _error(broken, unseen) > 1.3 * _error(paired, unseen)
@@ -70,7 +71,7 @@ def test_the_zero_shot_regressor_never_looks_at_a_source():
     others = [Subject(s.id, Volume(s.source.data * 0, np.eye(4)), s.target, s.head) for s in train]
     outputs = []
     for subjects in (train, others):
-        method = Regressor(paired=False, size=SIDE, channels=(8, 8))
+        method = Regressor(paired=False, size=SIDE, network={"channels": (8, 8)})
         method.fit(subjects, Budget(steps=3))
         assert method.name == "regressor"
         outputs.append(method.translate(train[0].source))
@@ -78,7 +79,7 @@ def test_the_zero_shot_regressor_never_looks_at_a_source():
 
 
 def test_a_network_on_fewer_pixels_gives_back_the_grid_it_was_given():
-    method = Regressor(paired=True, size=16, channels=(8, 8))
+    method = Regressor(paired=True, size=16, network={"channels": (8, 8)})
     method.fit(_subjects(2), Budget(steps=1))
     output = method.translate(_subjects(1)[0].source)
     assert output.shape == (1, SIDE, SIDE) and output.dtype == np.float32

@@ -29,11 +29,15 @@ class Budget:
         if not given or min(given) <= 0:
             raise InvalidParameter("A training budget needs seconds or steps, above zero.")
 
+    def share(self, seconds: float, steps: int) -> float:
+        """How much of the budget so many seconds and steps have used; from 1 on it is spent."""
+        shares = [seconds / self.seconds if self.seconds else 0.0]
+        shares.append(steps / self.steps if self.steps else 0.0)
+        return max(shares)
+
     def spent(self, seconds: float, steps: int) -> bool:
         """Whether training has to end after so many seconds and steps."""
-        return (self.seconds is not None and seconds >= self.seconds) or (
-            self.steps is not None and steps >= self.steps
-        )
+        return self.share(seconds, steps) >= 1.0
 
 
 class Method(Protocol):

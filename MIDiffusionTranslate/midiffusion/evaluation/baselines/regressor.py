@@ -8,7 +8,6 @@ geometry augmentation, optimiser and loss are the same; they differ in what is p
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,19 +16,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import InvalidData
-from ...intensity import SourceIntensity
 from ...network import UNet, UNetConfig
-from ...training.augmentation import RandomContrast, RandomGeometry
+from ...training.augmentation import RandomContrast
 from ...volume import Volume
-from ..datasets.subject import Subject, area_average, as_acquired
+from ..datasets.subject import Subject
+from .learning import learn, minimise, moved, network_of_the_bundles, seeded
 from .method import Budget
+from .slices import on_grid_of, paired_slices, source_slices, target_slices
 
 _BATCH = 8
 _LEARNING_RATE = 1e-3
-_WARMUP_STEPS = 50
-# In the name of the row where it differs from the bundles' own.
-CHANNELS = (32, 64, 112, 144)
 
 
 class Regressor:
@@ -37,8 +33,8 @@ class Regressor:
 
     paired: learn from pairs. size: side in pixels of the slices that the network works on; larger
     ones are averaged down to it, and its output is resampled back (so figures above this size are
-    those of a blurred image). channels: widths of the network. device: of torch. seed: of weights,
-    order and augmentation.
+    those of a blurred image). network: arguments of `UNetConfig`, by default those of the bundles.
+    device: of torch. seed: of weights, order and augmentation.
     """
 
     def __init__(
@@ -46,7 +42,7 @@ class Regressor:
         *,
         paired: bool,
         size: int = 128,
-        channels: tuple[int, ...] = CHANNELS,
+        network: dict[str, object] | None = None,
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
@@ -56,49 +52,42 @@ class Regressor:
         self._size = size
         self._device = torch.device(device)
         self._random = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = UNet(UNetConfig(cond_channels=0, channels=channels))
-        self._network = network.to(self._device)
+        shape = network_of_the_bundles() if network is None else network
+        with seeded(seed, self._device):
+            unet = UNet(UNetConfig(cond_channels=0, **shape))  # type: ignore[arg-type]
+        self._network = unet.to(self._device)
 
     def fit(self, train: Sequence[Subject], budget: Budget) -> None:
         """Minimises the mean absolute error for the budget. Raises InvalidData for no subjects."""
-        if not train:
-            raise InvalidData(f"The method '{self.name}' needs training subjects.")
-        targets = _stack([area_average(subject.target, self._size) for subject in train])
-        sources = _stack([self._source(s.source) for s in train]) if self._paired else targets
+        if self._paired:
+            sources, targets = paired_slices(self.name, train, self._size)
+        else:
+            sources = targets = target_slices(self.name, train, self._size)
         optimiser = torch.optim.Adam(self._network.parameters(), lr=_LEARNING_RATE)
-        started = time.monotonic()
-        self._network.train()
-        while not budget.spent(elapsed := time.monotonic() - started, self.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = _rate(budget, elapsed, self.steps)
+
+        def step() -> None:
             source, target = (part.to(self._device) for part in self._batch(sources, targets))
-            loss = F.l1_loss(self._forward(source), target)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            self.steps += 1
+            minimise(optimiser, F.l1_loss(self._forward(source), target))
+
+        self._network.train()
+        self.steps = learn(self.name, step, [optimiser], budget)
         self._network.eval()
 
     @torch.no_grad()
     def translate(self, slices: Volume) -> NDArray[np.float32]:
         """[S, H, W] in model units."""
-        source = torch.from_numpy(self._source(slices))[:, None]
-        parts = [self._forward(part.to(self._device)).cpu() for part in source.split(_BATCH)]
-        output = torch.cat(parts)
-        height, width = slices.data.shape[1:]
-        if (height, width) != (self._size, self._size):
-            output = F.interpolate(output, (height, width), mode="bicubic")
-        return output[:, 0].numpy()
+        source = source_slices(slices, self._size)
+        parts = [self._forward(part.to(self._device)) for part in source.split(_BATCH)]
+        return on_grid_of(slices, torch.cat(parts))
 
     def _batch(self, sources: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        geometry, contrast, random = RandomGeometry(), RandomContrast(), self._random
+        random = self._random
         rows = torch.randint(len(targets), (_BATCH,), generator=random)
-        place = geometry.draw(_BATCH, random)
-        target = geometry.apply(targets[rows], place)
         if self._paired:
-            return geometry.apply(sources[rows], place), target
+            target, source = moved(random, targets[rows], sources[rows])
+            return source, target
+        (target,) = moved(random, targets[rows])
+        contrast = RandomContrast()
         return contrast.apply(target, contrast.draw(target, random)), target
 
     def _forward(self, source: Tensor) -> Tensor:
@@ -106,20 +95,3 @@ class Regressor:
         level = source.new_zeros(len(source))
         none = source.new_zeros(len(source), 0, *source.shape[2:])
         return source + self._network(source, level, none)
-
-    def _source(self, slices: Volume) -> NDArray[np.float32]:
-        """[S, size, size] on the scale that a source has in our own path too."""
-        acquired = as_acquired(slices)
-        data, _ = SourceIntensity().forward(acquired.data, acquired.modality)
-        return area_average(data, self._size)
-
-
-def _stack(images: Sequence[NDArray[np.float32]]) -> Tensor:
-    return torch.from_numpy(np.concatenate(images))[:, None]
-
-
-def _rate(budget: Budget, seconds: float, steps: int) -> float:
-    """Warm-up, then a line down to zero at the end of the budget."""
-    shares = [seconds / budget.seconds if budget.seconds else 0.0]
-    shares.append(steps / budget.steps if budget.steps else 0.0)
-    return _LEARNING_RATE * min(1.0, (steps + 1) / _WARMUP_STEPS) * (1.0 - max(shares))

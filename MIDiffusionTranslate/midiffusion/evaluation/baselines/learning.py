@@ -1,0 +1,84 @@
+"""The one training loop of the methods that learn here: a step again and again, within a budget.
+
+What a step does is the method's own affair. Learning rates are not: a short warm-up, then a line
+down to zero at the end of the budget, whether that is in seconds or in steps, for all alike. No
+checkpoint is written: a method either spends its budget or is not in the table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ...training.augmentation import RandomGeometry
+from ...training.configuration import TrainingConfig
+from ..report import say
+from .method import Budget
+
+WARMUP_STEPS = 50
+_REPORT_S = 5.0
+
+
+def learn(
+    name: str,
+    step: Callable[[], None],
+    optimisers: Sequence[torch.optim.Optimizer],
+    budget: Budget,
+) -> int:
+    """Calls `step` until the budget is spent and returns how often.
+
+    name: of the method, for the progress on stderr. optimisers: those that `step` drives; their
+    learning rates as given are the peaks.
+    """
+    groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+    peaks = [group["lr"] for group in groups]
+    started = reported = time.monotonic()
+    steps = 0
+    while not budget.spent(elapsed := time.monotonic() - started, steps):
+        factor = min(1.0, (steps + 1) / WARMUP_STEPS) * (1.0 - budget.share(elapsed, steps))
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        step()
+        steps += 1
+        if time.monotonic() - reported > _REPORT_S:
+            reported = time.monotonic()
+            share = budget.share(reported - started, steps)
+            say(f"{name}: {steps} steps, {share:.0%} of the budget", last=False)
+    say(f"{name}: {steps} steps learnt in {time.monotonic() - started:.0f} s", last=True)
+    return steps
+
+
+def minimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of an optimiser down the gradient of a loss."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+
+
+def moved(random: torch.Generator, *stacks: Tensor) -> list[Tensor]:
+    """Each stack [B, 1, H, W] after the random geometry of our own training, the same for all."""
+    geometry = RandomGeometry()
+    place = geometry.draw(len(stacks[0]), random)
+    return [geometry.apply(stack, place) for stack in stacks]
+
+
+def some(stack: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """`count` random slices of a stack, with repetition."""
+    return stack[torch.randint(len(stack), (count,), generator=random)]
+
+
+def network_of_the_bundles() -> dict[str, object]:
+    """Arguments of `UNetConfig` but the conditioning: what the shipped models are trained with."""
+    return TrainingConfig.for_target("flair").network
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """torch's own random numbers start from `seed` inside, and outside go on as if nothing was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

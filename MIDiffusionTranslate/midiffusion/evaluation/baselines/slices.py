@@ -1,0 +1,71 @@
+"""What the learners see of a subject: square slices of one size, model units, air round them.
+
+A learner knows a picture, not a patient: slices are padded with air to a square and brought to its
+size, and its output goes the same way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import InvalidData
+from ...intensity import SourceIntensity
+from ...volume import Volume
+from ..datasets.subject import Subject, area_average, as_acquired
+
+
+def target_slices(name: str, train: Sequence[Subject], size: int) -> Tensor:
+    """The targets of all subjects, [N, 1, size, size]; raises InvalidData for no subjects, naming
+    the method `name`."""
+    _check(name, train)
+    return torch.cat([_square(subject.target, size) for subject in train])
+
+
+def paired_slices(name: str, train: Sequence[Subject], size: int) -> tuple[Tensor, Tensor]:
+    """Sources and targets of all subjects, slice by slice the same anatomy; as `target_slices`."""
+    targets = target_slices(name, train, size)
+    return torch.cat([source_slices(subject.source, size) for subject in train]), targets
+
+
+def source_slices(slices: Volume, size: int) -> Tensor:
+    """A source, [S, 1, size, size] in [0, 1.25], on the scale that it has in our own path too."""
+    acquired = as_acquired(slices)
+    data, _ = SourceIntensity().forward(acquired.data, acquired.modality)
+    return _square(data, size)
+
+
+def on_grid_of(slices: Volume, output: Tensor) -> NDArray[np.float32]:
+    """What a learner made of `source_slices`, [S, 1, size, size], on the source's own grid [S, H,
+    W]: above the learner's size a blurred image, which no interpolation mends."""
+    height, width = slices.data.shape[1:]
+    side = max(height, width)
+    output = output.detach().float().cpu()
+    if output.shape[-1] != side:
+        output = F.interpolate(output, (side, side), mode="bicubic", antialias=True)
+    top, left = (side - height) // 2, (side - width) // 2
+    cut: NDArray[np.float32] = output[:, 0, top : top + height, left : left + width].numpy()
+    return cut
+
+
+def _square(images: NDArray[np.generic], size: int) -> Tensor:
+    """[S, H, W] -> [S, 1, size, size]: by exact area averaging, or up by cubic interpolation."""
+    height, width = images.shape[1:]
+    side = max(height, width)
+    above, left = (side - height) // 2, (side - width) // 2
+    pads = ((0, 0), (above, side - height - above), (left, side - width - left))
+    padded = np.pad(np.asarray(images, dtype=np.float32), pads)
+    if side >= size:
+        return torch.from_numpy(area_average(padded, size))[:, None]
+    larger = F.interpolate(torch.from_numpy(padded)[:, None], (size, size), mode="bicubic")
+    return larger.clamp_(min=0)  # cubic interpolation swings below air
+
+
+def _check(name: str, train: Sequence[Subject]) -> None:
+    if not train:
+        raise InvalidData(f"The method '{name}' needs training subjects.")
