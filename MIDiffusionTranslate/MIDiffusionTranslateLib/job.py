@@ -1,47 +1,45 @@
-"""One translation in a worker process, seen from the application.
+"""One task in a worker process, seen from the application.
 
-`TranslationJob` starts the worker, reads its events and ends it. It never blocks: somebody calls
+`WorkerJob` starts the worker, reads its events and ends it. It never blocks: somebody calls
 `poll()` every now and then (a QTimer in Slicer, a loop in a script), always on the main thread, and
-every callback runs inside that call. It knows no MRML: what a finished result is turned into is the
+every callback runs inside that call. It knows no MRML: what a finished task is turned into is the
 business of the `load` function it is given.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from midiffusion import memory
 from midiffusion.errors import Cancelled, MIDiffusionError, WorkerDied
-from midiffusion.volume import Volume
-
 from .jobfolder import JobFolder
 from .process import Launcher, WorkerProcess, launchWorker
-from .workerreport import WorkerProgress, WorkerResult
 
 RUNNING_STATES = ("preparing", "running", "cancelling", "loading")
 _LOG_LINES = 500
 
 
-class TranslationJob:
+class WorkerJob:
     """Runs one worker. States: idle, preparing, running, cancelling, loading, done, failed,
     cancelled.
 
     Args:
-        source: the volume; its data must not change while the job is preparing.
-        parameters: `model`, `model_folder`, `steps`, `seed`, `samples`, `sampler`, `device` of
-            job.json.
-        load: turns the result into nodes; returns (node, node of the uncertainty or None,
-            what adds the agreement's volume to the scene and returns its node, or None).
-        onProgress: called with a WorkerProgress.
+        task: what the worker is to do, one of `midiffusion.tasks.NAMES`.
+        parameters: the task's fields of job.json.
+        arrays: volumes for the worker, [k, j, i], by name; they must not change while the job is
+            preparing.
+        load: called with the fields of the "done" event and the job's folder, which goes away
+            afterwards; what it returns is `result`.
         onDone: called once with the job when it is done, failed or cancelled.
+        onEvent: called with the kind and the fields of every other event of the task.
+        name: what the task is called in a sentence.
         launcher: starts the process.
         temporaryFolder: where the job's folder is made; the system's by default.
         silence_s: time without a sign of life after which the worker counts as hanging.
@@ -50,31 +48,31 @@ class TranslationJob:
 
     def __init__(
         self,
-        source: Volume,
+        task: str,
         parameters: Mapping[str, Any],
-        load: Callable[[WorkerResult], tuple[Any, Any, Callable[[], Any] | None]],
-        onProgress: Callable[[WorkerProgress], object] | None = None,
-        onDone: Callable[[TranslationJob], object] | None = None,
+        arrays: Mapping[str, np.ndarray],
+        load: Callable[[dict[str, Any], JobFolder], Any] = lambda done, _: done,
+        onDone: Callable[[Any], object] | None = None,
+        onEvent: Callable[[str, dict[str, Any]], object] | None = None,
         *,
+        name: str = "translation",
         launcher: Launcher = launchWorker,
         temporaryFolder: str | Path | None = None,
         silence_s: float = 300.0,
         grace_s: float = 2.5,
     ) -> None:
         self.state = "idle"
-        self.node: Any = None
-        self.uncertaintyNode: Any = None
-        self.addAgreement: Callable[[], Any] | None = None
+        self.result: Any = None
         self.error: MIDiffusionError | None = None
-        self.progress: WorkerProgress | None = None
         self.warnings: list[str] = []
-        self.provenance: dict[str, Any] = {}
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
         self.elapsed_s = 0.0
-        self._source: Volume | None = source
-        self._volumeBytes = int(source.data.nbytes)
-        self._parameters = dict(parameters)
-        self._load, self._onProgress, self._onDone = load, onProgress, onDone
+        self._arrays = dict(arrays)
+        self._volumeBytes = sum(int(data.nbytes) for data in arrays.values())
+        self._usedBytes: int | None = None
+        self._parameters = {**parameters, "task": task}
+        self._load, self._onDone, self._onEvent = load, onDone, onEvent
+        self._name = name
         self._launcher, self._temporaryFolder = launcher, temporaryFolder
         self.silence_s, self._grace_s = silence_s, grace_s
         self._folder: JobFolder | None = None
@@ -116,7 +114,7 @@ class TranslationJob:
     def cancel(self) -> None:
         """Ask for the end. It has come when the state is cancelled; keep polling until then."""
         if self.state == "preparing" or (self.state == "loading" and not self._polling):
-            self._finish("cancelled", Cancelled("The translation was cancelled."))
+            self._finish("cancelled", self._cancellation())
         elif self.state == "running":
             self.state = "cancelling"
             self._askToEnd()
@@ -127,22 +125,23 @@ class TranslationJob:
             if self._process is not None:
                 self._process.kill()
                 self._process.wait(self._grace_s)
-            self._finish("cancelled", Cancelled("The translation was cancelled."))
+            self._finish("cancelled", self._cancellation())
 
     # preparing
 
     def _prepare(self) -> None:
-        assert self._source is not None
         try:
             if self._folder is None:
                 self._folder = JobFolder(self._temporaryFolder)
-                self._folder.writeJob(self._source, self._parameters)
-            if self._folder.writeSource(self._source.data):
+                self._folder.writeJob(self._parameters)
+            for name, data in [*self._arrays.items()][:1]:
+                if self._folder.writeArray(name, data):
+                    del self._arrays[name]
+            if not self._arrays:
                 self._process = self._launcher(self._folder.path)
-                self._source = None
                 self.state = "running"
         except Exception as error:
-            self._finish("failed", self._told(error, "The translation could not be prepared"))
+            self._finish("failed", self._told(error, f"The {self._name} could not be prepared"))
 
     # running
 
@@ -163,7 +162,7 @@ class TranslationJob:
                 self._process.kill()
         elif self._silent_s > self.silence_s:
             self.error = WorkerDied(
-                f"The translation gave no sign of life for {self.silence_s:.0f} s and was ended: "
+                f"The {self._name} gave no sign of life for {self.silence_s:.0f} s and was ended: "
                 "try again, with another device if it happens again."
             )
             self._process.kill()
@@ -177,11 +176,7 @@ class TranslationJob:
             self.log.append(line)
 
     def _obey(self, kind: str, event: dict[str, Any]) -> None:
-        if kind == "progress" and self.state == "running":
-            self._report(event)
-        elif kind == "preview" and self.state == "running":
-            self._preview(event)
-        elif kind == "warning":
+        if kind == "warning":
             self.warnings.append(str(event["message"]))
         elif kind == "error":
             self.error = _errorOf(event["code"], event["message"])
@@ -189,24 +184,14 @@ class TranslationJob:
         elif kind == "done":
             self._done = event
             self._askToEnd()
+        elif self.state == "running" and self._onEvent is not None:
+            self._onEvent(kind, event)
 
-    def _report(self, event: dict[str, Any]) -> None:
-        eta_s, used = event["eta_s"], event["memory"]
-        self.progress = WorkerProgress(
-            **{name: int(event[name]) for name in ("step", "of", "slices_done", "slices")},
-            eta_s=None if eta_s is None else float(eta_s),
-            device=str(event["device"]),
-            memory_bytes=None if used is None else int(used),
-        )
-        _call(self._onProgress, self.progress)
-
-    def _preview(self, event: dict[str, Any]) -> None:
+    def takeFile(self, name: str) -> np.ndarray:
+        """The array of a file that an event names; the file is removed. Raises OSError and
+        ValueError."""
         assert self._folder is not None
-        with contextlib.suppress(OSError, ValueError):  # a picture less is no failure
-            image = self._folder.take(event["file"])
-            if self.progress is not None:
-                self.progress = replace(self.progress, preview=image)
-                _call(self._onProgress, self.progress)
+        return self._folder.take(name)
 
     def _askToEnd(self) -> None:
         """Tell the worker to end, and give it until `_killAt`."""
@@ -220,26 +205,25 @@ class TranslationJob:
     def _workerEnded(self) -> None:
         assert self._process is not None
         if self.state == "cancelling" or isinstance(self.error, Cancelled):
-            self._finish("cancelled", Cancelled("The translation was cancelled."))
+            self._finish("cancelled", self._cancellation())
         elif self._done is not None:
             self.state = "loading"  # shown for one turn; the next poll loads
         else:
-            used = None if self.progress is None else self.progress.memory_bytes
-            death = self._process.death(self.log, self._volumeBytes, used)
+            death = self._process.death(
+                self.log, self._volumeBytes, self._usedBytes, self._name
+            )
             self._finish("failed", self.error or death)
 
     def _loaded(self) -> tuple[str, MIDiffusionError | None]:
         assert self._done is not None and self._folder is not None
         try:
-            names = [self._done[key] for key in ("result", "uncertainty", "agreement")]
-            arrays: list[Any] = [name and self._folder.read(name) for name in names]
-            self.provenance = self._done["provenance"]
-            self.node, self.uncertaintyNode, self.addAgreement = self._load(
-                WorkerResult(*arrays, self.provenance)
-            )
+            self.result = self._load(self._done, self._folder)
         except Exception as error:
             return "failed", self._told(error, "The result could not be added to the scene")
         return "done", None
+
+    def _cancellation(self) -> Cancelled:
+        return Cancelled(f"The {self._name} was cancelled.")
 
     def _told(self, failure: Exception, what: str) -> MIDiffusionError:
         """The error to report for a failure on our side; `what` begins its sentence."""
@@ -255,10 +239,10 @@ class TranslationJob:
             self._process.close()
         if self._folder is not None:
             self._folder.remove()
-        self._source = None
+        self._arrays.clear()
         self.state, self.error = state, error
         self.elapsed_s = time.monotonic() - self._started
-        _call(self._onDone, self)
+        call(self._onDone, self)
 
 
 def _errorOf(code: str, message: str) -> MIDiffusionError:
@@ -269,7 +253,7 @@ def _errorOf(code: str, message: str) -> MIDiffusionError:
     return error
 
 
-def _call(callback: Callable[[Any], object] | None, argument: object) -> None:
+def call(callback: Callable[[Any], object] | None, argument: object) -> None:
     """Call back; what a listener does wrong must not leave a process behind."""
     if callback is None:
         return

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from midiffusion.errors import DiskFull, MIDiffusionError, UnwritableTarget
-from midiffusion.volume import Volume
-from midiffusion.worker import disk_is_full
+from midiffusion.errors import DiskFull, MIDiffusionError, UnwritableTarget, disk_is_full
 
 _PART = 32 << 20  # bytes of the source written at a time: some 20 ms
 
 
 class JobFolder:
-    """One job's folder: `job.json` and `source.npy` in, arrays out.
+    """One job's folder: `job.json` and arrays in, arrays out.
 
     Args:
         parent: folder to make it in; the system's temporary folder by default.
@@ -32,34 +30,30 @@ class JobFolder:
             self.path = Path(tempfile.mkdtemp(prefix="midiffusion-", dir=parent))
         except OSError as error:
             raise _unwritable(parent or tempfile.gettempdir(), error) from error
-        self._written = 0
+        self._written: dict[str, int] = {}
 
-    def writeJob(self, source: Volume, parameters: Mapping[str, Any]) -> None:
-        job = {
-            **parameters,
-            "ijkToRAS": source.ijkToRAS.tolist(),
-            "modality": source.modality,
-            "temporary": True,
-        }
+    def writeJob(self, parameters: Mapping[str, Any]) -> None:
+        job = {**parameters, "temporary": True}
         try:
             (self.path / "job.json").write_text(json.dumps(job), encoding="utf-8")
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def writeSource(self, data: np.ndarray) -> bool:
-        """Write the next part of data [k, j, i]; True when it is complete."""
+    def writeArray(self, name: str, data: np.ndarray) -> bool:
+        """Write the next part of data [k, j, i] to `<name>.npy`; True when it is complete."""
         slices = max(1, _PART // max(1, data[0].nbytes))
-        part = np.ascontiguousarray(data[self._written : self._written + slices])
+        written = self._written.get(name, 0)
+        part = np.ascontiguousarray(data[written : written + slices])
         header = {"descr": data.dtype.str, "fortran_order": False, "shape": data.shape}
         try:
-            with (self.path / "source.npy").open("ab") as file:
-                if self._written == 0:
+            with (self.path / f"{name}.npy").open("ab") as file:
+                if written == 0:
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(part.data)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        self._written += slices
-        return self._written >= data.shape[0]
+        self._written[name] = written + slices
+        return self._written[name] >= data.shape[0]
 
     def read(self, name: str) -> np.ndarray:
         """The array of a file the worker wrote. Raises OSError and ValueError."""

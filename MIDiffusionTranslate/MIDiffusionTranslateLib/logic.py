@@ -15,9 +15,10 @@ from midiffusion.errors import InvalidParameter
 from midiffusion.names import is_device
 from midiffusion.registry import ModelEntry
 
-from .job import TranslationJob
+from .job import WorkerJob
 from .process import Launcher, launchWorker
 from .scene import Layer, Place, addLayers, volumeFromNode
+from .translationjob import TranslationJob
 from .workerreport import WorkerProgress, WorkerResult
 
 _MAX_SEED = 2**63 - 1
@@ -39,7 +40,7 @@ class TranslateLogic:
     ) -> None:
         self.launcher = launcher
         self.temporaryFolder = temporaryFolder
-        self.jobs: list[TranslationJob] = []  # those that are not finished
+        self.jobs: list[WorkerJob] = []  # those that are not finished
 
     def translate(
         self,
@@ -110,7 +111,43 @@ class TranslateLogic:
             self.watch(job)
         return job
 
-    def watch(self, job: TranslationJob) -> None:
+    def begin(
+        self,
+        task: str,
+        parameters: dict[str, Any],
+        *,
+        name: str,
+        onDone: Callable[[WorkerJob], object],
+        onEvent: Callable[[str, dict[str, Any]], object] | None = None,
+        silence_s: float | None = None,
+    ) -> WorkerJob:
+        """Begin another task of the worker, which has nothing to do with the scene.
+
+        Args: as WorkerJob; silence_s is that of translations if None.
+        """
+
+        def finished(job: WorkerJob) -> None:
+            self.jobs.remove(job)
+            onDone(job)
+
+        job = WorkerJob(
+            task,
+            parameters,
+            {},
+            onDone=finished,
+            onEvent=onEvent,
+            name=name,
+            launcher=self.launcher,
+            temporaryFolder=self.temporaryFolder,
+            silence_s=self.silence_s if silence_s is None else silence_s,
+        )
+        self.jobs.append(job)
+        job.start()
+        if not job.finished:
+            self.watch(job)
+        return job
+
+    def watch(self, job: WorkerJob) -> None:
         """Arrange for job.poll() to be called until job.finished. Where there is no event loop,
         whoever called `start` does that."""
 
@@ -166,9 +203,7 @@ class TranslateLogic:
             temporaryFolder=self.temporaryFolder,
             silence_s=self.silence_s,
         )
-        observer = scene.AddObserver(
-            slicer.vtkMRMLScene.StartCloseEvent, lambda *_: job.cancel()
-        )
+        observer = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, lambda *_: job.cancel())
         self.jobs.append(job)
         return job
 

@@ -31,6 +31,17 @@ class WorkerProgress:
         done = (self.step - 1 + self.slices_done / max(self.slices, 1)) / max(self.of, 1)
         return min(max(done, 0.0), 1.0)
 
+    @classmethod
+    def ofEvent(cls, event: dict[str, Any]) -> WorkerProgress:
+        """Of the fields of a "progress" event; raises KeyError, TypeError and ValueError."""
+        eta_s, used = event["eta_s"], event["memory"]
+        return cls(
+            **{name: int(event[name]) for name in ("step", "of", "slices_done", "slices")},
+            eta_s=None if eta_s is None else float(eta_s),
+            device=str(event["device"]),
+            memory_bytes=None if used is None else int(used),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class WorkerResult:

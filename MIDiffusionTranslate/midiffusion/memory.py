@@ -11,13 +11,14 @@ from pathlib import Path
 
 from .errors import OutOfMemory
 
+if sys.platform != "win32":
+    import resource  # now: where memory runs short, nothing more can be imported
+
 
 def peak_bytes() -> int | None:
     """Most memory this process has used so far; None where that isn't known (Windows)."""
     if sys.platform == "win32":
         return None
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -30,8 +31,6 @@ def free_bytes() -> int | None:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         available = next(line for line in lines if line.startswith("MemAvailable:"))
         free = int(available.split()[1]) << 10
-        import resource
-
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:
             pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])

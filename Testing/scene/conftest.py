@@ -12,7 +12,7 @@ import pytest
 import slicer
 import slicer.util
 from bundles import saveTiny
-from MIDiffusionTranslateLib.job import TranslationJob
+from MIDiffusionTranslateLib.translationjob import TranslationJob
 from MIDiffusionTranslateLib.logic import TranslateLogic
 from scene.launching import Spy
 from scene.phantoms import OBLIQUE, head, imageOf, vtkMatrix

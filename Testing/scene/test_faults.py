@@ -206,7 +206,7 @@ def test_an_unexpected_fault_while_preparing(
 ) -> None:
     source, ended = addVolume(), []
     untouched()
-    monkeypatch.setattr("MIDiffusionTranslateLib.jobfolder.JobFolder.writeSource", raising(fault))
+    monkeypatch.setattr("MIDiffusionTranslateLib.jobfolder.JobFolder.writeArray", raising(fault))
     job = logic.start(source, tinyModel, onDone=ended.append)
     assert job.state == "failed"
     assert job.error.code == code

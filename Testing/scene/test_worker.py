@@ -89,7 +89,7 @@ def test_no_memory_is_said_in_so_many_words(tmp_path: Path, error: str) -> None:
     assert re.search(r"volume of 3\.0 MB \(\d+ MB used, \d+ MB free\)", events[-1]["message"])
 
 
-BUSY = "watch.temporary = True\nwhile True: sum(range(1000))"
+BUSY = "watch.leftovers = [folder]\nwhile True: sum(range(1000))"
 
 
 def waitForStart(process: subprocess.Popen[bytes]) -> None:
