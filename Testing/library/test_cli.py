@@ -112,7 +112,10 @@ def assert_refused(answer: tuple[int, str, str], sentence: str, code: int = 1) -
         (("train", "--target", "a", "--data", ".", "--out", "o", "--res"), "--res"),
         (("benchmark", "lmi", "--repeat", "1"), "--repeat 1"),
         (("benchmark", "sampler", "--data", ".", "--sample", "heun"), "--sample heun"),
-        (("benchmark", "table", "--data", ".", "--dataset", "ixi", "--method"), "--method"),
+        (
+            ("benchmark", "table", "--data", ".", "--dataset", "ixi", "--out", "o", "--method"),
+            "--method",
+        ),
         (("benchmark", "steering", "--dat", "."), "required: --data"),
     ],
 )

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 import SimpleITK
-from midiffusion import cli
+from midiffusion import cli, registry
+from midiffusion.card import ModelCard
 from midiffusion.errors import InvalidData, UnwritableTarget
 from midiffusion.evaluation.datasets import dataset, registration
+from midiffusion.training import loop
 from midiffusion.volume import Volume
 
 # Ellipsoids in patient coordinates (LPS, mm): centre, half axes.
@@ -168,11 +170,39 @@ def test_images_that_do_not_overlap_are_refused(root):
         registration.registered(Volume(volume.data, away), volume, (fixed, fixed))
 
 
-def test_the_table_needs_one_command(root, capsys):
-    command = ["benchmark", "table", "--dataset", "ixi", "--data", str(root)]
-    command += ["--directions", "pd:t1", "--methods", "identity", "histogram"]
+def test_the_table_needs_one_command(root, tmp_path, monkeypatch, capsys):
+    """Both ways; nobody has a model of PD, so one is trained first, once."""
+    monkeypatch.setattr(registry, "shipped_folder", lambda: tmp_path / "none")
+    out = tmp_path / "out"
+    command = ["benchmark", "table", "--dataset", "ixi", "--data", str(root), "--out", str(out)]
+    # What makes it quick, and no more: a researcher leaves it out.
+    command += ["--methods", "identity", "midiffusion", "--budget", "0.2", "--learn-size", "64"]
+    command += ["--steps", "1", "--device", "cpu"]
     assert cli.main(command) == 0
-    captured = capsys.readouterr()
-    assert "ixi pd:t1, 128 x 128 pixels" in captured.out and "64 x 64 pixels" in captured.out
-    assert "| identity |" in captured.out and "| histogram |" in captured.out
-    assert "Flicker" in captured.out and "subjects read" in captured.err
+    first = capsys.readouterr()
+    for direction in ("pd:t1", "t1:pd"):
+        assert f"ixi {direction}, 128 x 128 pixels, 1 subjects" in first.out
+        assert (out / f"ixi_{direction.replace(':', '-')}.png").is_file()
+    assert first.out.count("| identity |") == first.out.count("| midiffusion |") == 6
+    assert "| MIDiffusion (unsup) (paper) | 0.11 |" in first.out
+    assert "- midiffusion: model ixi-pd, weights" in first.out
+    assert "Flicker" in first.out and "subjects read" in first.err
+    models = {path.name.split("_")[0]: path for path in (out / "models").iterdir()}
+    assert set(models) == {"ixi-t1", "ixi-pd"}
+    card = ModelCard.read(models["ixi-pd"] / "card.json")
+    assert card.target_modality == "pd" and card.pixel_mm == 3.75 and card.network
+    assert card.training["subjects"] == 2  # of three, one is held back
+    assert not list(out.rglob("*.mha")) and not list(out.rglob("*.part*"))
+    monkeypatch.setattr(loop, "train", None)
+    assert cli.main(command) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out and again.err.count("kept from an earlier run") == 4
+
+
+def test_a_model_of_the_target_needs_two_subjects(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "shipped_folder", lambda: tmp_path / "none")
+    command = ["benchmark", "table", "--dataset", "ixi", "--data", str(root), "--subjects", "1"]
+    command += ["--out", str(tmp_path / "out"), "--methods", "midiffusion"]
+    assert cli.main(command) != 0
+    assert "no model of T1 for ixi, and 1 training" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "models").exists()

@@ -139,8 +139,9 @@ def test_wrong_folders_have_their_sentences(root, tmp_path):
         dataset("pairs").load(root, "mr:t2", "val")
 
 
-def test_the_table_is_one_command(root, capsys):
+def test_the_table_is_one_command(root, tmp_path, capsys):
     command = ["benchmark", "table", "--dataset", "pairs", "--data", str(root)]
+    command += ["--out", str(tmp_path / "out"), "--methods", "identity", "histogram"]
     assert cli.main([*command, "--directions", "t2:ct"]) == 0
     captured = capsys.readouterr()
     assert "pairs t2:ct" in captured.out and "| histogram |" in captured.out

@@ -1,28 +1,19 @@
-"""The scorer, the baselines and the table command, on subjects whose figures are known."""
+"""The scorer and the plain baselines, on subjects whose figures are known."""
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
-from importlib import resources
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from midiffusion import cli
 from midiffusion.errors import InvalidData, InvalidParameter
 from midiffusion.evaluation.baselines import Budget, HistogramMatching, Identity
 from midiffusion.evaluation.baselines.diffusion import MIDiffusion, Sampling
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.evaluation.scorer import gap_closed, score_subject, summary
-from midiffusion.evaluation.table import markdown
 from midiffusion.volume import Volume
-from PIL import Image
-
-VALIDATION = json.loads(
-    resources.files("midiffusion.training").joinpath("splits.json").read_text()
-)["tcga_lgg"]["val"]
 
 
 def _subject(slices=3, side=32, seed=0, name="a", modality="T1"):
@@ -44,7 +35,7 @@ def test_a_perfect_output_scores_perfectly():
         assert found["psnr"] == found["psnr_full"] == math.inf
         assert found["flicker"] == pytest.approx(1)
         assert found["nmi"] == pytest.approx(2)
-        assert found["ssim_source"] < 0.5
+        assert found["ssim_source"] < 0.5 and found["ssim_source_full"] < 0.5
         assert "mae_hu" not in found and "lesion_mae" not in found
 
 
@@ -163,91 +154,6 @@ def test_mr_comes_out_on_the_nominal_scale():
     subject = _subject()
     output = MIDiffusion(model, Sampling()).translate(subject.source)
     np.testing.assert_allclose(output, subject.source.data / 1000, atol=1e-6)
-
-
-def test_markdown_shows_the_gap_where_its_ends_exist():
-    figures = {
-        name: {s: {"ssim": value, "ssim_full": value} for s in "abc"}
-        for name, value in (("histogram", 0.4), ("ours", 0.7), ("paired", 0.8))
-    }
-    text = markdown(figures)
-    header, _, *rows = text.splitlines()
-    assert "Gap closed, head" in header
-    assert rows[1].startswith("| ours | 0.700 (0.700 to 0.700) |") and "0.75 (0.75" in rows[1]
-    assert "Gap" not in markdown({"ours": figures["ours"]})
-
-
-@pytest.fixture
-def collection(tmp_path):
-    """A TCGA-LGG miniature: T1 0.4, FLAIR 0.8 in every head, training subjects too."""
-    folder = tmp_path / "tcga_lgg"
-    folder.mkdir()
-    splits = json.loads(resources.files("midiffusion.training").joinpath("splits.json").read_text())
-    for subject in (i for ids in splits["tcga_lgg"].values() for i in ids):
-        sheet = Image.new("RGB", (128, 256))
-        sheet.paste((102, 204, 0), (32, 32, 96, 96))
-        sheet.paste((102, 204, 0), (32, 160, 96, 224))
-        sheet.save(folder / f"{subject}.webp", lossless=True)
-    return folder
-
-
-def test_the_table_command_end_to_end(collection, tmp_path, capsys):
-    outputs = {s: np.full((2, 128, 128), 0.5, dtype=np.float32) for s in VALIDATION}
-    np.savez(tmp_path / "half.npz", **outputs)
-    report, kept = tmp_path / "report.json", tmp_path / "kept"
-    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--data", str(collection)]
-    command += ["--directions", "t1:flair", "--predictions", f"half={tmp_path / 'half.npz'}"]
-    assert cli.main([*command, "--json", str(report), "--save", str(kept)]) == 0
-    text = capsys.readouterr().out
-    assert "128 x 128 pixels, 14 subjects" in text and "64 x 64 pixels" in text
-    written = json.loads(report.read_text())["directions"]["t1:flair"]
-    assert list(written) == ["identity", "histogram", "half"]
-    sizes = {name: cell["sizes"]["64"] for name, cell in written.items()}
-    assert list(sizes["half"]["subjects"]) == VALIDATION
-    assert sizes["identity"]["summary"]["mae"]["value"] == pytest.approx(0.4, abs=1e-4)
-    assert sizes["half"]["summary"]["mae"]["value"] == pytest.approx(0.3, abs=1e-4)
-    # Constant heads: the training targets' one value is the right answer, an error of zero.
-    assert sizes["histogram"]["summary"]["mae"]["value"] == pytest.approx(0, abs=1e-4)
-    with np.load(kept / "tcga-lgg_t1-flair_identity.npz") as saved:
-        assert saved[VALIDATION[0]][0, 64, 64] == pytest.approx(0.4, abs=1e-6)
-
-
-def test_methods_that_learn_give_the_headline(collection, capsys):
-    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--data", str(collection)]
-    command += ["--methods", "histogram", "regressor", "paired", "--budget", "0.2"]
-    assert cli.main([*command, "--learn-size", "64", "--device", "cpu", "--subjects", "2"]) == 0
-    captured = capsys.readouterr()
-    assert "Gap closed, head" in captured.out
-    assert "| regressor |" in captured.out and "| paired |" in captured.out
-    assert "paired: " in captured.err and "steps learnt" in captured.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--directions", "t1:ct"], "no direction 't1:ct'"),
-        (["--subjects", "0"], "--subjects"),
-        (["--methods", "--predictions", "x=missing.npz"], "missing.npz"),
-        (["--methods", "midiffusion", "--model", "no-such-model"], "no-such-model"),
-        (["--data", "nowhere"], "nowhere"),
-        (["--methods"], "Nothing to score"),
-        (["--methods", "paired", "--budget", "0"], "above zero"),
-    ],
-)
-def test_the_table_command_refuses_in_one_line(collection, capsys, arguments, sentence):
-    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--data", str(collection)]
-    assert cli.main(command + arguments) != 0
-    captured = capsys.readouterr()
-    last = captured.err.strip().splitlines()[-1]
-    assert last.startswith("error: ") and sentence in last
-    assert "|" not in captured.out
-
-
-def test_predictions_lacking_a_subject_are_refused(collection, tmp_path, capsys):
-    np.savez(tmp_path / "one.npz", **{VALIDATION[0]: np.zeros((2, 128, 128))})
-    command = ["benchmark", "table", "--dataset", "tcga-lgg", "--data", str(collection)]
-    assert cli.main([*command, "--methods", "--predictions", f"x={tmp_path / 'one.npz'}"]) != 0
-    assert "no output for 13 of 14" in capsys.readouterr().err
 
 
 def test_identity_is_a_copy():

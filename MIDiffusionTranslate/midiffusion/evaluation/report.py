@@ -29,9 +29,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def write_json(path: Path, report: Mapping[str, object]) -> None:
     """Writes a report whole or not at all; raises UnwritableTarget."""
+    write_text(path, json.dumps(_without_gaps(report), indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text whole or not at all; raises UnwritableTarget."""
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(json.dumps(_without_gaps(report), indent=1, allow_nan=False) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
         raise UnwritableTarget(f"{path} can't be written: {error}") from error

@@ -48,7 +48,8 @@ FIGURES = (
     Figure("mse_8bit", "MSE full (8 bit)", 0),
     Figure("mi", "MI head (nats)", 3),
     Figure("nmi", "NMI full", 3),
-    Figure("ssim_source", "SSIM to source", 3),
+    Figure("ssim_source", "SSIM to source, head", 3),
+    Figure("ssim_source_full", "SSIM to source, full", 3),
     Figure("flicker", "Flicker", 2),
     Figure("lesion_contrast", "Lesion contrast", 3),
     Figure("lesion_contrast_real", "Lesion contrast, real", 3),
@@ -80,13 +81,11 @@ def score_subject(
     target = np.clip(subject.target.astype(np.float64), 0.0, 1.0)
     source = np.clip(np.asarray(subject.source.data, dtype=np.float64), 0.0, 1.0)
     head = subject.head
-    kept = head.mean(axis=(1, 2)) >= _LEAST_HEAD
-    if not kept.any():
+    kept = scored_slices(subject)
+    if not kept.size:
         raise InvalidData(f"No slice of {subject.id} shows enough of the head to be scored.")
     gain = metrics.best_gain(output[head], target[head])
-    rows = [
-        _slice_figures(output[s], target[s], source[s], head[s], gain) for s in np.flatnonzero(kept)
-    ]
+    rows = [_slice_figures(output[s], target[s], source[s], head[s], gain) for s in kept]
     figures = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     if modality == "CT":
         figures["mae_hu"] = figures["mae"] * HU_PER_UNIT
@@ -97,6 +96,11 @@ def score_subject(
     return figures
 
 
+def scored_slices(subject: Subject) -> NDArray[np.intp]:
+    """Numbers of the slices that show enough of the head to count."""
+    return np.flatnonzero(subject.head.mean(axis=(1, 2)) >= _LEAST_HEAD)
+
+
 def _slice_figures(
     output: metrics.Array,
     target: metrics.Array,
@@ -105,11 +109,13 @@ def _slice_figures(
     gain: float,
 ) -> SubjectFigures:
     similarity = metrics.ssim_map(output, target)
+    to_source = metrics.ssim_map(output, source)
     full_mse = metrics.mean_squared_error(output, target)
     return {
         "ssim": float(similarity[head].mean()),
         "ssim_full": float(metrics.interior(similarity).mean()),
-        "ssim_source": float(metrics.ssim_map(output, source)[head].mean()),
+        "ssim_source": float(to_source[head].mean()),
+        "ssim_source_full": float(metrics.interior(to_source).mean()),
         "psnr": metrics.psnr(metrics.mean_squared_error(output, target, head)),
         "psnr_full": metrics.psnr(full_mse),
         "psnr_gain": metrics.psnr(metrics.mean_squared_error(gain * output, target, head)),

@@ -1,205 +1,205 @@
 """`midiffusion benchmark table`: the fidelity protocol for any method, in one command.
 
-Prints one Markdown table per direction and picture size on stdout, progress on stderr; `--json`
-keeps every figure of every subject.
+Prints the table as Markdown on stdout, progress on stderr, and keeps in `--out`: the table as .md,
+.csv and .json, a sheet of pictures per direction, every cell once computed (an interrupted run goes
+on where it was), and the models that were trained because no bundle of the target exists.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..arguments import Arguments, device_name
-from ..device import choose_device, describe
-from ..errors import InvalidParameter
-from .baselines import Budget, HistogramMatching, Identity, Method
-from .baselines.diffusion import MIDiffusion, Sampling
-from .datasets import DATASETS, Dataset, Subject, dataset
-from .predictions import read_predictions, write_predictions
-from .report import estimate_text, markdown_table, say, write_json
-from .scorer import FIGURES, SubjectFigures, gap_closed, score_subject, summary
+from ..errors import DependencyMissing, InvalidParameter, UnwritableTarget
+from .baselines.registry import METHODS, Sampling
+from .datasets import DATASETS, Dataset, dataset
+from .filling import Filling, Request, why_not
+from .paper import paper_rows
+from .predictions import read_predictions
+from .report import say, write_json, write_text
+from .sheet import Column, check_pillow, shown, write_sheet
+from .tabulate import DirectionTable, as_json, csv_text, document
 
-METHODS = ("identity", "histogram", "regressor", "paired", "midiffusion")
-_LOWER, _UPPER = "histogram", "paired"
-
-
-@dataclass
-class Cell:
-    """One method in one direction: figures by size ("128", "native"), then by subject."""
-
-    method: str
-    seconds: float
-    figures: dict[str, dict[str, SubjectFigures]] = field(default_factory=dict)
+if TYPE_CHECKING:
+    from .frechet import FeatureNetwork
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    if options.subjects is not None and options.subjects < 1:
-        raise InvalidParameter("--subjects must be at least 1.")
-    if not options.methods and not options.predictions:
-        raise InvalidParameter("Nothing to score: give --methods or --predictions.")
     data = dataset(options.dataset)
-    report: dict[str, object] = {
-        "version": __version__,
-        "device": describe(choose_device(options.device)),
-        "dataset": data.name,
-        "sampling": asdict(_sampling(options)),
-        "budget": {"seconds": options.budget, "size": options.learn_size, "seed": options.seed},
-        "directions": {},
-    }
-    for direction in options.directions or data.directions[:1]:
-        subjects = data.load(options.data, direction, "val")[: options.subjects]
-        cells = _cells(options, data, direction, subjects)
-        report["directions"][direction] = _as_json(cells)  # type: ignore[index]
-        for size in cells[0].figures:
-            print(
-                f"\n{data.name} {direction}, {_size_text(size)}, {len(subjects)} subjects, "
-                "mean (95 % interval by subject)\n"
-            )
-            print(markdown({cell.method: cell.figures[size] for cell in cells}))
-    if options.json is not None:
-        write_json(options.json, report)
+    directions = options.directions or _both_ways(data)
+    _check(options, directions)
+    request = _request(options, data)
+    plan = {direction: _methods(options, request, direction) for direction in directions}
+    _make_folder(options.out)
+    tables: list[DirectionTable] = []
+    for direction in directions:
+        tables.append(_table(options, request, direction, *plan[direction]))
+        # After each direction, so that an interrupted run leaves what it had.
+        _write(options.out, request, tables)
+    print(document(_title(request), _facts(request), tables), end="")
     return 0
 
 
-def markdown(figures: Mapping[str, Mapping[str, SubjectFigures]]) -> str:
-    """One table: a row per method (figures by subject), a column per figure that some method has,
-    and the share of the gap closed where the rows `histogram` and `paired` exist."""
-    summaries = {method: summary(values) for method, values in figures.items()}
-    shown = [f for f in FIGURES if any(f.key in values for values in summaries.values())]
-    header = ["Method", *(f.heading for f in shown)]
-    rows = [
-        [method, *(estimate_text(values.get(f.key), f.decimals) for f in shown)]
-        for method, values in summaries.items()
-    ]
-    if _LOWER in figures and _UPPER in figures:
-        for key, heading in (("ssim", "Gap closed, head"), ("ssim_full", "Gap closed, full")):
-            header.append(heading)
-            for row in rows:
-                gap = gap_closed(figures[row[0]], figures[_LOWER], figures[_UPPER], key)
-                row.append(estimate_text(gap, 2))
-    return markdown_table(header, rows)
-
-
-def _cells(
-    options: argparse.Namespace, data: Dataset, direction: str, subjects: Sequence[Subject]
-) -> list[Cell]:
-    cells = []
-    for name in options.methods:
-        started = time.monotonic()
-        method = _method(name, options, data, direction)
-        outputs = {}
-        for number, subject in enumerate(subjects, start=1):
-            outputs[subject.id] = method.translate(subject.source)
-            elapsed = time.monotonic() - started
-            say(
-                f"{direction} {name}: {number} of {len(subjects)} subjects, {elapsed:.0f} s",
-                last=number == len(subjects),
-            )
-        seconds = time.monotonic() - started
-        if options.save is not None:
-            file = f"{data.name}_{direction.replace(':', '-')}_{name}.npz"
-            write_predictions(options.save / file, outputs)
-        cells.append(_scored(name, outputs, data, direction, subjects, seconds))
-    for name, path in options.predictions:
-        outputs = read_predictions(path, subjects)
-        cells.append(_scored(name, outputs, data, direction, subjects, float("nan")))
-    return cells
-
-
-def _scored(
-    name: str,
-    outputs: Mapping[str, NDArray[np.float32]],
-    data: Dataset,
+def _table(
+    options: argparse.Namespace,
+    request: Request,
     direction: str,
-    subjects: Sequence[Subject],
-    seconds: float,
-) -> Cell:
-    cell = Cell(name, seconds)
-    modality = direction.split(":")[1].upper()
-    for size in data.sizes or (None,):
-        cell.figures["native" if size is None else str(size)] = {
-            s.id: score_subject(outputs[s.id], s, size, modality) for s in subjects
-        }
-    return cell
+    methods: Sequence[str],
+    left_out: dict[str, str],
+) -> DirectionTable:
+    filling = Filling(request, direction)
+    cells = [filling.cell(name) for name in methods]
+    rows = shown(filling.subjects)
+    pictured = [subject for subject, _ in rows]
+    outputs = {name: filling.outputs(name, pictured) for name in methods}
+    for name, path in options.predictions:
+        outputs[name] = read_predictions(path, filling.subjects)
+        cells.append(filling.scored(name, outputs[name]))
+    columns = []
+    for cell in cells:
+        figures = next(iter(cell.figures.values()))
+        captions = {s.id: f"SSIM head {figures[s.id]['ssim']:.2f}" for s in pictured}
+        columns.append(Column(cell.label, outputs[cell.name], captions))
+    sheet = options.out / f"{request.data.name}_{direction.replace(':', '-')}.png"
+    write_sheet(sheet, rows, columns, f"{request.data.name} {direction}")
+    return DirectionTable(
+        request.data.name,
+        direction,
+        len(filling.subjects),
+        cells,
+        paper_rows(request.data.name, direction),
+        left_out,
+        None if request.network is None else request.network.heading,
+    )
 
 
-def _method(name: str, options: argparse.Namespace, data: Dataset, direction: str) -> Method:
-    if name == "identity":
-        return Identity()
-    if name == "histogram":
-        method = HistogramMatching()
-        method.fit(_training_subjects(options, data, direction), Budget(steps=1))
-        return method
-    if name in ("regressor", "paired"):
-        return _regressor(name == "paired", options, data, direction)
-    model = options.model or direction.split(":")[1]
-    return MIDiffusion.from_bundle(model, options.model_folder, _sampling(options))
+def _check(options: argparse.Namespace, directions: Sequence[str]) -> None:
+    """Raises InvalidParameter for what contradicts itself, before anything is read."""
+    if options.subjects is not None and options.subjects < 1:
+        raise InvalidParameter("--subjects must be at least 1.")
+    if options.budget <= 0:
+        raise InvalidParameter("--budget must be above 0 seconds.")
+    if options.methods == [] and not options.predictions:
+        raise InvalidParameter("Nothing to score: give --methods or --predictions.")
+    for name, given in (("--model", options.model), ("--predictions", options.predictions)):
+        if given and len(directions) > 1:
+            raise InvalidParameter(f"{name} is for one direction: give one with --directions.")
+    check_pillow()
 
 
-def _regressor(paired: bool, options: argparse.Namespace, data: Dataset, direction: str) -> Method:
-    from .baselines.regressor import Regressor
+def _request(options: argparse.Namespace, data: Dataset) -> Request:
+    from ..device import choose_device, describe
 
-    train = _training_subjects(options, data, direction)
-    if paired and direction not in dataset(data.training).directions:
-        raise InvalidParameter(f"{data.training} has no pairs {direction} to learn from.")
-    device = str(choose_device(options.device))
-    method = Regressor(paired=paired, size=options.learn_size, device=device, seed=options.seed)
-    method.fit(train, Budget(seconds=options.budget))
-    say(f"{direction} {method.name}: {method.steps} steps learnt", last=True)
-    return method
+    device = choose_device(options.device)
+    sampling = Sampling(options.steps, options.samples, options.seed, options.sampler, str(device))
+    return Request(
+        data=data,
+        folder=options.data,
+        training_folder=options.train_data,
+        out=options.out,
+        subjects=options.subjects,
+        device=str(device),
+        device_text=describe(device),
+        budget=options.budget,
+        size=options.learn_size,
+        seed=options.seed,
+        model=options.model,
+        model_folder=options.model_folder,
+        sampling=sampling,
+        network=_network(options.inception, options.device),
+    )
 
 
-def _training_subjects(options: argparse.Namespace, data: Dataset, direction: str) -> list[Subject]:
-    """Training subjects of this direction, or else of one with the same target; a collection for
-    evaluation alone names the one that takes its place."""
-    target = direction.split(":")[1]
-    source_of_training = dataset(data.training)
-    same = [d for d in source_of_training.directions if d.endswith(f":{target}")]
-    same.sort(key=lambda found: found != direction)
-    if not same:
+def _network(inception: Path | None, device: str) -> FeatureNetwork | None:
+    from ..device import choose_device
+    from .frechet import inception_network, lite_network
+
+    place = choose_device(device)
+    if inception is not None:
+        return inception_network(inception, place)
+    try:
+        return lite_network(place)
+    except DependencyMissing as error:
+        say(f"no Frechet distance: {error}", last=True)
+        return None
+
+
+def _methods(
+    options: argparse.Namespace, request: Request, direction: str
+) -> tuple[list[str], dict[str, str]]:
+    """The methods asked for; by default all that can be had, and why the others can't."""
+    if direction not in request.data.directions:
+        choice = ", ".join(request.data.directions)
         raise InvalidParameter(
-            f"{source_of_training.name} has no {target.upper()} to learn from; for this direction "
-            "choose from the methods identity and midiffusion."
+            f"{request.data.name} has no direction '{direction}'; choose from {choice}."
         )
-    folder = options.train_data
-    if folder is None:
-        inside = (options.data / source_of_training.name.replace("-", "_")).is_dir()
-        same_one = source_of_training.name == data.name
-        folder = options.data if same_one or inside else options.data.parent
-    return source_of_training.load(folder, same[0], "train")
+    wanted = list(METHODS) if options.methods is None else list(dict.fromkeys(options.methods))
+    reasons = {name: why_not(request, name, direction) for name in wanted}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    if left_out and options.methods is not None:
+        name, reason = next(iter(left_out.items()))
+        raise InvalidParameter(f"{name} can't be had for {direction}: {reason}")
+    return [name for name in wanted if name not in left_out], left_out
 
 
-def _sampling(options: argparse.Namespace) -> Sampling:
-    return Sampling(options.steps, options.samples, options.seed, options.sampler, options.device)
+def _both_ways(data: Dataset) -> list[str]:
+    """The first pair of the collection, there and back: those of the paper, where it has them."""
+    there = data.directions[0]
+    back = ":".join(reversed(there.split(":")))
+    return [there, back] if back in data.directions else [there]
 
 
-def _size_text(size: str) -> str:
-    return "native grid" if size == "native" else f"{size} x {size} pixels"
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritableTarget(f"{out} can't be made: {error.strerror or error}.") from error
+    if not os.access(out, os.W_OK):
+        raise UnwritableTarget(f"{out} may not be written to; name another folder with --out.")
 
 
-def _as_json(cells: Sequence[Cell]) -> dict[str, object]:
-    return {
-        cell.method: {
-            "seconds": None if np.isnan(cell.seconds) else round(cell.seconds, 1),
-            "sizes": {
-                size: {
-                    "summary": {k: asdict(v) for k, v in summary(subjects).items()},
-                    "subjects": subjects,
-                }
-                for size, subjects in cell.figures.items()
-            },
-        }
-        for cell in cells
+def _write(out: Path, request: Request, tables: Sequence[DirectionTable]) -> None:
+    name = request.data.name
+    write_text(out / f"{name}.md", document(_title(request), _facts(request), tables))
+    write_text(out / f"{name}.csv", csv_text(tables))
+    report = {
+        "version": __version__,
+        "device": request.device_text,
+        "dataset": name,
+        "sampling": asdict(request.sampling),
+        "budget": {"seconds": request.budget, "size": request.size, "seed": request.seed},
+        "first_subjects_only": request.subjects,
+        "directions": {table.direction: as_json(table) for table in tables},
+        "paper": {table.direction: [asdict(row) for row in table.paper] for table in tables},
+        "left_out": {table.direction: table.left_out for table in tables},
     }
+    write_json(out / f"{name}.json", report)
+
+
+def _title(request: Request) -> str:
+    return f"{request.data.name}: the table"
+
+
+def _facts(request: Request) -> list[str]:
+    how = request.sampling
+    steps = "the card's number of" if how.steps is None else str(how.steps)
+    facts = [
+        f"midiffusion {__version__} on {request.device_text}",
+        f"budget of each method that learns: {request.budget:g} s on slices of {request.size} x "
+        f"{request.size} pixels, seed {request.seed}",
+        f"bundles: {steps} evaluations, {how.samples} sample(s)",
+    ]
+    if request.subjects is not None:
+        facts.append(f"a quick look: the first {request.subjects} subjects of either part alone")
+    return facts
 
 
 def _prediction(text: str) -> tuple[str, Path]:
@@ -216,14 +216,20 @@ def _parser() -> Arguments:
     add = parser.add_argument
     add("--dataset", required=True, choices=DATASETS, help="collection")
     add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
+    add("--out", required=True, type=Path, metavar="FOLDER", help="for tables, sheets and cells")
     add(
         "--train-data",
         type=Path,
         metavar="DIR",
         help="folder of the training collection, where that is another (default: beside --data)",
     )
-    add("--directions", nargs="+", metavar="SOURCE:TARGET", help="default: the collection's first")
-    add("--methods", nargs="*", choices=METHODS, default=["identity", "histogram"])
+    add(
+        "--directions",
+        nargs="+",
+        metavar="SOURCE:TARGET",
+        help="default: the collection's first pair, both ways",
+    )
+    add("--methods", nargs="*", choices=METHODS, help="default: all")
     add(
         "--predictions",
         nargs="+",
@@ -237,7 +243,8 @@ def _parser() -> Arguments:
         type=float,
         default=600.0,
         metavar="SECONDS",
-        help="for each method that learns here (default 600)",
+        help="for each method that learns here, and for a model of the target where there is no "
+        "bundle (default 600)",
     )
     add(
         "--learn-size",
@@ -253,7 +260,6 @@ def _parser() -> Arguments:
     add("--sampler", metavar="NAME", help="default: the bundle's")
     add("--seed", type=int, default=0, metavar="S")
     add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
-    add("--subjects", type=int, metavar="N", help="only the first N subjects: a quick look")
-    add("--save", type=Path, metavar="DIR", help="keep the outputs as .npz for --predictions")
-    add("--json", type=Path, metavar="OUT", help="every figure of every subject")
+    add("--subjects", type=int, metavar="N", help="only the first N of either part: a quick look")
+    add("--inception", type=Path, metavar="FILE", help="weights of 2015: makes the distance FID")
     return parser

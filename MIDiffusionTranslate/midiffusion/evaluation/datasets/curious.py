@@ -23,12 +23,13 @@ from .volumes import HEAD_MM, SIZES, each, model_units, paired, read
 name = "curious"
 training = name
 directions = ("t1:flair", "flair:t1")
+bundles = {"t1": "t1", "flair": "flair"}
 sizes = SIZES
 
 _FILE = re.compile(r"(Case\d+)-(T1|FLAIR)\.nii\.gz")
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`. `root` holds the files, at any depth."""
     source, target = (modality.upper() for modality in chosen(direction, directions, name))
     cases: dict[str, dict[str, Path]] = {}
@@ -69,4 +70,4 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             case, units[source], units[target], units["FLAIR"], split=split, field_mm=HEAD_MM
         )
 
-    return each(name, ids, subject)
+    return each(name, ids[:most], subject)

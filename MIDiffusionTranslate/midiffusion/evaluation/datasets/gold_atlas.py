@@ -27,6 +27,7 @@ from .volumes import SIZES, each, model_units, paired
 name = "gold-atlas"
 training = name
 directions = ("t2:ct", "ct:t2", "t1:ct", "ct:t1", "t1:t2", "t2:t1")
+bundles: dict[str, str] = {}  # those that ship are of heads
 sizes = SIZES
 
 PELVIS_MM = 448.0
@@ -36,7 +37,7 @@ _PATIENT = re.compile(r"[1-3]_\d\d_P")
 _SERIES = {"CT": ("CT", "cttomr"), "T1": ("MR", "t1"), "T2": ("MR", "t2")}
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`. `root` holds the patients' folders."""
     source, target = (modality.upper() for modality in chosen(direction, directions, name))
     folders = {path.name: path for path in root.glob("*_P") if _PATIENT.fullmatch(path.name)}
@@ -65,7 +66,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             patient, units[source], units[target], reference, split=split, field_mm=PELVIS_MM
         )
 
-    return each(name, ids, subject)
+    return each(name, ids[:most], subject)
 
 
 def _one(found: list[Series], modality: str, folder: Path) -> Series:

@@ -22,10 +22,11 @@ from .volumes import HEAD_MM, SIZES, each, in_part, model_units, paired, read
 name = "ixi"
 training = name
 directions = ("pd:t1", "t1:pd", "t2:t1", "t1:t2", "pd:t2", "t2:pd")
+bundles = {"t1": "t1"}
 sizes = SIZES
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`. `root` holds the files, at any depth."""
     source, target = (modality.upper() for modality in chosen(direction, directions, name))
     files = {modality: _files(root, modality) for modality in (source, target)}
@@ -49,7 +50,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             stem, units[source], units[target], units[fixed], split=split, field_mm=HEAD_MM
         )
 
-    return each(name, in_part(both, split), subject)
+    return each(name, in_part(both, split)[:most], subject)
 
 
 def _files(root: Path, modality: str) -> dict[str, Path]:

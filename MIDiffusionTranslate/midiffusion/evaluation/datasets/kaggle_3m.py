@@ -35,6 +35,7 @@ from .volumes import SIZES, each
 name = "kaggle-3m"
 training = name
 directions = ("t1:flair", "flair:t1")
+bundles = {"t1": "t1", "flair": "flair"}
 sizes = SIZES
 
 _CHANNELS = {"t1": 0, "flair": 1}
@@ -43,7 +44,7 @@ _MOST_SLICES = 20
 _HEAD_ABOVE, _STRAY, _MARGIN, _HEAD_MM = 0.05, 0.5, 1.1, 190.0
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`. `root` holds the patients' folders, or a folder `kaggle_3m` that does."""
     source, target = chosen(direction, directions, name)
     ids = dict(zip(("train", "val"), frozen_split("tcga_lgg"), strict=True))[split]
@@ -54,7 +55,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             f"{folder} lacks {len(missing)} of the {len(ids)} {split} patients' folders, for "
             f"example {missing[0]}; give the folder kaggle_3m as --data."
         )
-    return each(name, ids, lambda patient: _subject(folder / patient, source, target))
+    return each(name, ids[:most], lambda patient: _subject(folder / patient, source, target))
 
 
 def _subject(folder: Path, source: str, target: str) -> Subject:

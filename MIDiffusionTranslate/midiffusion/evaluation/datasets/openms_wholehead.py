@@ -29,6 +29,7 @@ name = "openms-wholehead"
 # The bundles for T1 and FLAIR learn from this one.
 training = "tcga-lgg"
 directions = ("t1:flair", "t2:flair", "flair:t1", "t2:t1", "t1:t2", "flair:t2")
+bundles = {"t1": "t1", "flair": "flair"}
 sizes: tuple[int, ...] = ()
 
 # Share of the brightest tissue that noise never reaches; pixels are 1 mm.
@@ -36,7 +37,7 @@ _TISSUE = 0.15
 _CAVITY_MM, _RIM_MM = 8, 4
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`; `split` "train" is empty. Subjects that lack one of the two modalities
     are left out. `root` holds the volumes, or a folder `openms_wholehead` that does."""
     source, target = chosen(direction, directions, name)
@@ -51,7 +52,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             f"{folder} holds no pair of files <subject>_{source.upper()}.nii.gz and "
             f"<subject>{ending}; give the folder of the whole-head volumes as --data."
         )
-    return [_subject(folder, subject, source.upper(), target.upper()) for subject in both]
+    return [_subject(folder, subject, source.upper(), target.upper()) for subject in both[:most]]
 
 
 def _head(target: FloatStack, modality: str) -> MaskStack:

@@ -23,12 +23,13 @@ MODALITIES = ("t1", "flair", "t2", "pd", "t1c", "mr", "ct")
 name = "pairs"
 training = name
 directions = tuple(f"{source}:{target}" for source, target in permutations(MODALITIES, 2))
+bundles = {"t1": "t1", "flair": "flair", "mr": "t1", "ct": "ct"}
 sizes = SIZES
 
 _ENDING = ".nii.gz"
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`. `root` holds the files itself."""
     source, target = chosen(direction, directions, name)
     found: dict[str, dict[str, Path]] = {}
@@ -53,4 +54,4 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
         fixed = model_units(read(targets[subject], target.upper()))
         return paired(subject, moving, fixed, fixed, split=split, field_mm=None)
 
-    return each(name, in_part(both, split), subject_of)
+    return each(name, in_part(both, split)[:most], subject_of)

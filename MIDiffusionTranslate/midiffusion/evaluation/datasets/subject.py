@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -68,10 +68,14 @@ class Dataset(Protocol):
     name: str
     training: str  # name of the data set with training subjects: often this one
     directions: tuple[str, ...]
+    # The id of the bundle, shipped or of a folder, that serves a target here: of the same anatomy.
+    bundles: Mapping[str, str]
     sizes: tuple[int, ...]  # sizes in pixels at which the protocol scores; empty: the native grid
 
-    def load(self, root: Path, direction: str, split: str) -> list[Subject]:
-        """Subjects of `split` ("train" or "val") of the data below `root`.
+    def load(
+        self, root: Path, direction: str, split: str, most: int | None = None
+    ) -> list[Subject]:
+        """Subjects of `split` ("train" or "val") of the data below `root`, the first `most`.
 
         direction: "source:target", lower case. Raises InvalidParameter for a direction that the
         collection does not have and InvalidData for a wrong or incomplete folder.

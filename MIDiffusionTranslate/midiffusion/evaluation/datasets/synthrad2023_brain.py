@@ -26,6 +26,7 @@ from .subject import Subject, area_average, chosen, head_mask
 name = "synthrad2023-brain"
 training = name
 directions = ("mr:ct", "ct:mr")
+bundles = {"ct": "ct", "mr": "t1"}
 sizes = (128, 64)
 
 _CHANNELS = {"ct": 0, "mr": 1}
@@ -34,7 +35,7 @@ _STORED_PIXELS = 192
 _PIXELS = 128
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`. `root` holds the parts, or a folder `synthrad2023_brain` that does."""
     source, target = chosen(direction, directions, name)
     wanted = dict(zip(("train", "val"), frozen_split("synthrad2023_brain"), strict=True))[split]
@@ -48,7 +49,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             f"{folder} has no slice of {len(missing)} of the subjects of the frozen split, for "
             f"example {missing[0]}; use the complete collection."
         )
-    return [_subject(slices[rows[s]], s, source, target) for s in wanted]
+    return [_subject(slices[rows[s]], s, source, target) for s in wanted[:most]]
 
 
 def _subject(stored: np.ndarray, subject: str, source: str, target: str) -> Subject:

@@ -24,12 +24,13 @@ from .volumes import HEAD_MM, SIZES, each, model_units, paired, read
 name = "synthrad2023-nifti"
 training = name
 directions = ("mr:ct", "ct:mr")
+bundles = {"ct": "ct", "mr": "t1"}
 sizes = SIZES
 
 _FILES = ("ct.nii.gz", "mr.nii.gz", "mask.nii.gz")
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`. `root` holds the subjects' folders, or `brain` or `Task1/brain` that
     do."""
     source, target = (modality.upper() for modality in chosen(direction, directions, name))
@@ -66,7 +67,7 @@ def load(root: Path, direction: str, split: str) -> list[Subject]:
             mask=Volume(inside.astype(np.float32), mask.ijkToRAS),
         )
 
-    return each(name, ids, subject)
+    return each(name, ids[:most], subject)
 
 
 def _outside_is_air(volume: Volume, inside: np.ndarray) -> Volume:

@@ -23,6 +23,7 @@ from .subject import Subject, chosen, head_mask
 name = "tcga-lgg"
 training = name
 directions = ("t1:flair", "flair:t1")
+bundles = {"t1": "t1", "flair": "flair"}
 sizes = (128, 64)
 
 _CHANNELS = {"t1": 0, "flair": 1}
@@ -30,12 +31,12 @@ _TUMOUR = 2
 _PIXELS = 128
 
 
-def load(root: Path, direction: str, split: str) -> list[Subject]:
+def load(root: Path, direction: str, split: str, most: int | None = None) -> list[Subject]:
     """See `Dataset.load`. `root` holds the sprites, or a folder `tcga_lgg` that does."""
     source, target = chosen(direction, directions, name)
     ids = dict(zip(("train", "val"), frozen_split("tcga_lgg"), strict=True))[split]
     folder = find_folder(root, "tcga_lgg", [f"{subject}.webp" for subject in ids])
-    return [_subject(folder, subject, source, target) for subject in ids]
+    return [_subject(folder, subject, source, target) for subject in ids[:most]]
 
 
 def _subject(folder: Path, subject: str, source: str, target: str) -> Subject:
