@@ -31,6 +31,7 @@ DELEGATED = {
     ("train",): ("training.cli", "train a target model from images"),
     ("benchmark", "lmi"): ("evaluation.lmi_benchmark", "time and memory of the LMI layer"),
     ("benchmark", "sampler"): ("evaluation.sampler_benchmark", "quality against evaluations"),
+    ("benchmark", "speed"): ("evaluation.speed.command", "where time and memory go"),
     ("benchmark", "table"): ("evaluation.table", "fidelity figures on the validation subjects"),
     ("benchmark", "steering"): ("evaluation.steering", "how much LMI steers the result"),
     ("benchmark", "uncertainty"): ("evaluation.uncertainty", "doubt against the true error"),

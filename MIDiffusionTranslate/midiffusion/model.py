@@ -27,6 +27,7 @@ from .grid import SliceGrid
 from .intensity import SourceIntensity, head_mask, intensity_map
 from .network import UNet, UNetConfig
 from .noise import VESDE
+from .precision import network_dtype
 from .samplers import SAMPLERS
 from .sampling import OnStep, Plan, Progress, draw_samples, reproducible
 from .volume import Volume
@@ -116,6 +117,7 @@ class TranslationModel:
             "samples": samples,
             "sampler": plan.sampler.name,
             "device": describe(place),
+            "precision": str(network_dtype(place)).removeprefix("torch."),
             "torch": torch.__version__,
             "seconds": round(time.monotonic() - started, 2),
             "sourceModality": volume.modality,
@@ -156,7 +158,8 @@ class TranslationModel:
         mean = np.zeros(grid.source_shape, np.float32)
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
-            drawn = draw_samples(self.denoiser, self._lmi, source, plan, on_step)
+            dtype = network_dtype(source.device)
+            drawn = draw_samples(self.denoiser, self._lmi, source, plan, on_step, dtype=dtype)
             for count, x in enumerate(drawn, start=1):
                 value = np.maximum(grid.to_volume(x[:, 0].cpu().numpy()), 0)
                 difference = value - mean

@@ -17,6 +17,7 @@ from .denoiser import Denoiser
 from .device import memory_bytes
 from .lmi.layer import Responses
 from .noise import VESDE, karras_sigmas
+from .precision import computing_in
 from .samplers import Sampler
 
 
@@ -66,13 +67,17 @@ def draw_samples(
     plan: Plan,
     on_step: OnStep | None = None,
     batch: int | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[Tensor]:
     """Yields plan.samples samples, each [S, 1, H, W] in model units, for a source of that shape.
 
     The denoiser is on the source's device and in evaluation mode. State and LMI maps of all slices
     stay on that device; the network works through the slices in batches (`batch` at first, default
-    by device), so that its memory does not grow with their number. on_step is called between
-    batches, and what it raises ends the run. Raises OutOfMemory.
+    by device), so that its memory does not grow with their number. dtype: what the network computes
+    in; the state is the source's float32 in any case. on_step is called between batches, and what
+    it raises ends the run. Without it nothing waits for the device; with it one slice is fetched
+    after each evaluation, which also keeps what is reported from running ahead of what is done.
+    Raises OutOfMemory.
     """
     slices, device = len(source), source.device
     batches = SliceBatches(slices, device, batch)
@@ -85,9 +90,12 @@ def draw_samples(
     report = _Report(plan, slices, device, on_step)
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
+        level = x.new_full((1,), sigma)  # made there: a copied number would make us wait
+
         def one_batch(part: slice) -> Tensor:
             channels = condition.select(part).channels(x[part], sigma)
-            return denoiser(x[part], sigma, channels)
+            with computing_in(dtype, device):
+                return denoiser(x[part], level, channels)
 
         if report.step == 0 and batch is None:
             batches.fit(one_batch)

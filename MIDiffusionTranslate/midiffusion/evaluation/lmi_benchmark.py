@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,10 +30,11 @@ from torch import Tensor
 from .. import __version__
 from ..arguments import Arguments
 from ..device import choose_device, describe
-from ..errors import InvalidParameter, WorkerDied
+from ..errors import InvalidParameter
 from ..lmi import LocalMutualInformation
 from ..lmi.definition import definition
 from ..lmi.layer import Estimator, Search
+from .fresh_process import memory_rise, run_fresh
 from .report import markdown_table, write_json
 
 _SLICES = Path(__file__).parents[3] / "Testing/library/data/lmi_reference.npz"
@@ -197,14 +196,9 @@ def _measure(number: int, options: argparse.Namespace) -> Row:
 
 def _memory_apart(what: str, options: argparse.Namespace) -> int | None:
     """Rise of memory in a fresh process, bytes."""
-    command = [sys.executable, "-m", "midiffusion", "benchmark", "lmi", "--memory-of", what]
+    command = ["-m", "midiffusion", "benchmark", "lmi", "--memory-of", what]
     command += [f"--{name}={getattr(options, name)}" for name in ("size", "threads", "device")]
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise WorkerDied(f"The process that measures memory failed: {done.stderr.strip()[-300:]}")
-    rise: int | None = json.loads(done.stdout)["rise"]
+    rise: int | None = json.loads(run_fresh(command))["rise"]
     return rise
 
 
@@ -216,28 +210,7 @@ def _memory(case: Case, baseline: bool, size: int, device: str) -> str:
     compute = _baseline if baseline else layer
     middle = slice(size // 2 - 12, size // 2 + 12)
     compute(u[..., middle, middle].contiguous(), v[..., middle, middle].contiguous())
-    rise: int | None = None
-    if device == "cuda":
-        torch.cuda.synchronize()
-        idle = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        compute(u, v)
-        torch.cuda.synchronize()
-        rise = torch.cuda.max_memory_allocated() - idle
-    elif Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-        idle = _status("VmRSS")
-        compute(u, v)
-        rise = _status("VmHWM") - idle
-    return json.dumps({"rise": rise})
-
-
-def _status(field: str) -> int:
-    """A field of this process's status, bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
+    return json.dumps({"rise": memory_rise(lambda: compute(u, v), device)})
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -1,0 +1,1 @@
+"""`midiffusion benchmark speed`: where the time of a translation goes, and how it grows."""

@@ -1,0 +1,122 @@
+"""Figures of `midiffusion benchmark speed` as Markdown tables, one line for each report. Needs no
+torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..report import markdown_table
+
+# Of a whole volume, in their order.
+STAGES = ("to slices", "self maps", "network", "cross maps", "solver and rest", "to voxels")
+
+Report = Mapping[str, Any]
+Column = tuple[str, Callable[[Report], str]]
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    """Every part that any of the reports has, under a heading each."""
+    parts = [(title, table(reports, part)) for part, title in TITLES.items()]
+    return "\n\n".join(f"{title}\n\n{text}" for title, text in parts if text)
+
+
+def table(reports: Sequence[Report], part: str) -> str:
+    """The table of one part; empty where no report has it."""
+    having = [report for report in reports if part in report]
+    if part == "growth":
+        rows = [row for report in having for row in _growth_rows(report)]
+        header = ["device", "slices", "pixels", "seconds", "MB"]
+        return markdown_table(header, rows) if rows else ""
+    columns = _COLUMNS[part]
+    rows = [[place(report)] + [text(report[part]) for _, text in columns] for report in having]
+    return markdown_table(["device", *(name for name, _ in columns)], rows) if rows else ""
+
+
+def place(report: Report) -> str:
+    """Where a report was measured, with what a reader has to know of it."""
+    threads = "" if "threads)" in report["device"] else f", {report['threads']} threads"
+    note = f"; {report['note']}" if report["note"] else ""
+    return f"{report['device']}{threads}, {report['precision']}, PyTorch {report['torch']}{note}"
+
+
+def exponents(report: Report) -> str:
+    """A sentence on how time and memory grow."""
+    words = []
+    for axis, what in (("slices", "the number of slices"), ("size", "the side of a slice")):
+        found = report["growth"][axis]
+        time, memory = (found[f"{name}_exponent"] for name in ("time", "memory"))
+        words.append(f"with {what} time grows to the power {_power(time)}, memory {_power(memory)}")
+    return f"{place(report)}: {'; '.join(words)}."
+
+
+def _power(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f}"
+
+
+def _growth_rows(report: Report) -> list[list[str]]:
+    points = [point for axis in ("slices", "size") for point in report["growth"][axis]["points"]]
+    return [
+        [
+            place(report),
+            str(point["slices"]),
+            f"{point['size']} x {point['size']}",
+            f"{point['seconds']:.2f}",
+            "" if point["memory_bytes"] is None else f"{point['memory_bytes'] / 1e6:.0f}",
+        ]
+        for point in points
+    ]
+
+
+def _ms(name: str) -> Callable[[Report], str]:
+    return lambda part: f"{part[name] * 1e3:.2f}"
+
+
+def _percent(name: str) -> Callable[[Report], str]:
+    return lambda part: f"{part[name] * 100:.1f} %"
+
+
+def _number(name: str, decimals: int) -> Callable[[Report], str]:
+    return lambda part: f"{part[name]:.{decimals}f}"
+
+
+def _stage(name: str) -> Callable[[Report], str]:
+    return lambda part: f"{part['stages'][name]:.2f}"
+
+
+TITLES = {
+    "evaluation": "One evaluation, milliseconds a slice",
+    "volume": "A whole volume, seconds",
+    "growth": "Growth",
+    "startup": "Start of a worker, seconds",
+}
+_COLUMNS: dict[str, list[Column]] = {
+    "evaluation": [
+        ("evaluation", _ms("evaluation_s")),
+        ("network", _ms("network_s")),
+        ("network, float32", _ms("network_float32_s")),
+        ("cross maps", _ms("cross_maps_s")),
+        ("self maps, once", _ms("self_maps_s")),
+        ("LMI of an evaluation", _percent("lmi_share")),
+        ("LMI of a run", _percent("lmi_share_of_run")),
+        ("GFLOP", _number("gflop", 2)),
+        ("matrix product, GFLOP/s", _number("gemm_gflops", 0)),
+        ("utilisation", _percent("utilisation")),
+        ("utilisation, float32", _percent("utilisation_float32")),
+    ],
+    "volume": [
+        ("slices", _number("slices", 0)),
+        ("pixels", lambda part: f"{part['size']} x {part['size']}"),
+        ("evaluations", _number("steps", 0)),
+        ("seconds", _number("seconds", 1)),
+        ("processor seconds", _number("processor_s", 1)),
+        *((stage, _stage(stage)) for stage in STAGES),
+    ],
+    "startup": [
+        ("Python alone", _number("python", 2)),
+        ("import torch", _number("torch", 2)),
+        ("first event", _number("first_event", 2)),
+        ("first progress", _number("first_progress", 2)),
+        ("done", _number("done", 2)),
+    ],
+}
