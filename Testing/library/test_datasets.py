@@ -76,6 +76,23 @@ def openms(tmp_path):
     return tmp_path
 
 
+def test_no_more_is_read_than_was_asked_for(tcga, openms):
+    first = SPLITS["tcga_lgg"]["val"][:3]
+    (tcga / "tcga_lgg" / f"{first[2]}.webp").write_bytes(b"no picture")
+    found = dataset("tcga-lgg").load(tcga, "t1:flair", "val", 2)
+    assert [subject.id for subject in found] == first[:2]
+    with pytest.raises(InvalidData, match=first[2]):
+        dataset("tcga-lgg").load(tcga, "t1:flair", "val", 3)
+    assert len(dataset("openms-wholehead").load(openms, "t1:flair", "val", 5)) == 1
+
+
+def test_every_data_set_names_bundles_of_its_targets_alone():
+    for name in DATASETS:
+        data = dataset(name)
+        assert set(data.bundles) <= {direction.split(":")[1] for direction in data.directions}
+    assert not dataset("gold-atlas").bundles  # those that ship are of heads
+
+
 def test_tcga_gives_channels_masks_and_the_frozen_subjects(tcga):
     for root in (tcga, tcga / "tcga_lgg"):
         subjects = dataset("tcga-lgg").load(root, "t1:flair", "val")

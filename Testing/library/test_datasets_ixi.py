@@ -193,6 +193,7 @@ def test_the_table_needs_one_command(root, tmp_path, monkeypatch, capsys):
     assert card.target_modality == "pd" and card.pixel_mm == 3.75 and card.network
     assert card.training["subjects"] == 2  # of three, one is held back
     assert not list(out.rglob("*.mha")) and not list(out.rglob("*.part*"))
+    assert not list(out.rglob("images"))
     monkeypatch.setattr(loop, "train", None)
     assert cli.main(command) == 0
     again = capsys.readouterr()

@@ -223,9 +223,10 @@ def why_not(request: Request, name: str, direction: str) -> str | None:
     try:
         if entry.needs != "nothing":
             training_direction(request.data, direction, entry.needs == "pairs")
-        known = existing_model(request.data, target, request.model, request.model_folder)
-        if entry.bundle and known is None:
-            training_direction(request.data, direction, pairs=False)
+        if entry.bundle:
+            known = existing_model(request.data, target, request.model, request.model_folder)
+            if known is None:  # it will have to be trained
+                training_direction(request.data, direction, pairs=False)
     except InvalidParameter as error:
         return str(error)
     return None

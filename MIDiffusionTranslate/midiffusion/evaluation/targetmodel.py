@@ -8,7 +8,7 @@ the budget that every method of the table has.
 from __future__ import annotations
 
 import re
-import tempfile
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,10 +94,12 @@ def trained_model(
     if (bundle / registry.CARD).is_file():
         return registry.find(bundle)
     part = folder / f"{bundle.name}.part"
+    images = part / "images"  # of people: gone before the bundle is there, whatever happened before
     try:
-        part.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=part) as images:
-            _write_targets(Path(images), small, config.intensity, target)
+        shutil.rmtree(images, ignore_errors=True)
+        images.mkdir(parents=True)
+        try:
+            _write_targets(images, small, config.intensity, target)
             say(f"{model}: no bundle of this target; training one, {seconds:g} s", last=True)
             state = train(
                 config,
@@ -107,6 +109,8 @@ def trained_model(
                 max_minutes=seconds / 60,
                 resume=(part / NAME).is_file(),
             )
+        finally:
+            shutil.rmtree(images)
         export_bundle(part, model, config, state, device)
         part.rename(bundle)
     except OSError as error:
