@@ -88,6 +88,15 @@ class ModelChooser:
         else:
             self._changed("")
 
+    def folderForNew(self) -> str:
+        """The folder that a new model goes into, asked for if there is none yet; empty if the user
+        names none."""
+        if not self.settings.modelFolder and (folder := self.chooseFolder("")):
+            self.ui.modelFolderEdit.text = self.settings.modelFolder = folder
+            self._list()
+            self._changed("")
+        return self.settings.modelFolder
+
     def obstacle(self) -> str:
         """Why no translation can start with the chosen model; empty if one can."""
         wanted = self.parameters.model if self.parameters is not None else ""

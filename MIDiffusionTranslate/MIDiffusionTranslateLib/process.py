@@ -119,11 +119,13 @@ class WorkerProcess:
         self._output.close()
         self._errors.close()
 
-    def death(self, log: Iterable[str], volumeBytes: int, used: int | None) -> MIDiffusionError:
+    def death(
+        self, log: Iterable[str], volumeBytes: int, used: int | None, task: str = "translation"
+    ) -> MIDiffusionError:
         """Why a process ended that did not say it itself.
 
-        log: what it left. volumeBytes: of its source. used: its memory, in bytes, when it last
-        said so.
+        log: what it left. volumeBytes: of what it was given, 0 if nothing. used: its memory, in
+        bytes, when it last said so. task: what it is called in a sentence.
         """
         status = self._popen.returncode
         last = next((line.strip() for line in reversed(list(log)) if line.strip()), "")
@@ -132,15 +134,16 @@ class WorkerProcess:
             return OutOfMemory(f"{memory.shortage(volumeBytes, used)}{detail}")
         if status is not None and status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
-            known = memory.figures(used, memory.free_bytes())
+            size = f"volume of {volumeBytes / 2**20:.1f} MB" if volumeBytes else ""
+            known = "; ".join(filter(None, (size, memory.figures(used, memory.free_bytes()))))
             return WorkerDied(
-                f"The translation's process was ended from outside ({name}), as systems do when "
-                f"memory runs out (volume of {volumeBytes / 2**20:.1f} MB{known and '; '}{known}): "
-                f"close other programs and translate again.{detail}"
+                f"The {task}'s process was ended from outside ({name}), as systems do when "
+                f"memory runs out{known and f' ({known})'}: close other programs and try again."
+                f"{detail}"
             )
         return WorkerDied(
-            f"The translation's process ended unexpectedly (exit status {status}): translate "
-            f"again, and see the log if it happens again.{detail}"
+            f"The {task}'s process ended unexpectedly (exit status {status}): try again, and see "
+            f"the log if it happens again.{detail}"
         )
 
     def _endGroup(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..arguments import Arguments, device_name
@@ -12,18 +13,23 @@ from ..errors import Cancelled, InvalidData, InvalidParameter
 from .bundle import describe, export_bundle
 from .configuration import TrainingConfig
 from .data import SliceSource, plain_layout
+from .familiarity import write as write_familiarity
 from .loop import TrainingState, train
 
 
-def main(argv: Sequence[str]) -> int:
-    """Train a target model and leave a bundle in the output folder; returns the exit code."""
+def main(argv: Sequence[str], on_bundle: Callable[[Path, Path, str], object] | None = None) -> int:
+    """Train a target model and leave a bundle in the output folder; returns the exit code.
+
+    on_bundle: called with the bundle's folder, the data folder and the device whenever the bundle
+    has been written.
+    """
     args = _parser().parse_args(argv)
     data, out = Path(args.data), Path(args.out)
     if not data.is_dir():
         raise InvalidData(f"The data folder {data} does not exist.")
     if args.max_minutes is not None and args.max_minutes <= 0:
         raise InvalidParameter("--max-minutes must be above 0.")
-    config = _configuration(args.config, args.target, plain_layout(data))
+    config = _configuration(args.config, args.target, args.like, plain_layout(data))
     describe(args.target, config, {}, sigma_data=1.0)  # what can't become a card fails here
     device = str(choose_device(args.device))
     resumable = args.resume
@@ -32,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
         nonlocal resumable
         resumable = True
         export_bundle(out, args.target, config, state, device)
+        if on_bundle is not None:
+            on_bundle(out, data, device)
 
     try:
         state = train(
@@ -46,15 +54,26 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         left = "go on with --resume." if resumable else "there is no checkpoint yet."
         raise Cancelled(f"cancelled; {left}") from None
+    try:
+        write_familiarity(out, config, data)
+    except InvalidData as error:
+        print(f"warning: the model can't tell unlikely sources: {error}", file=sys.stderr)
     print(f"{out}: model '{args.target}', {state.step} steps in {state.seconds / 60:.1f} minutes.")
     return 0
 
 
-def _configuration(path: str | None, target: str, layout: str | None) -> TrainingConfig:
+def _configuration(
+    path: str | None, target: str, like: str | None, layout: str | None
+) -> TrainingConfig:
     """What was asked for; the images of a plain folder replace the configuration's sources."""
     if layout is None:
-        return TrainingConfig.read(path) if path else TrainingConfig.for_target(target)
-    config = TrainingConfig.read(path) if path else TrainingConfig.for_own_images(target)
+        return TrainingConfig.read(path) if path else TrainingConfig.for_target(like or target)
+    if like is not None:
+        TrainingConfig.for_target(like)  # refuses one that is not shipped
+    config = TrainingConfig.read(path) if path else TrainingConfig.for_own_images(like or target)
+    if like is not None:
+        named = config.card | {"title": f"{target}, own images"}
+        config = dataclasses.replace(config, card=named)
     return dataclasses.replace(config, sources=(SliceSource(layout),))
 
 
@@ -70,7 +89,11 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--out", required=True, help="folder of the bundle, its checkpoint and log.csv"
     )
-    parser.add_argument("--config", help="training configuration (JSON); default: the target's own")
+    settings = parser.add_mutually_exclusive_group()
+    settings.add_argument(
+        "--config", help="training configuration (JSON); default: the target's own"
+    )
+    settings.add_argument("--like", help="id of the shipped target whose settings to take, e.g. ct")
     parser.add_argument("--max-minutes", type=float, help="time budget, resumed parts included")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument(

@@ -1,0 +1,269 @@
+"""The section in which users train a target of their own: what it shows, and what a click does."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+from midiffusion.errors import Cancelled
+from midiffusion.registry import CARD
+from midiffusion.training.configuration import CONFIGS
+from midiffusion.training.data import plain_layout
+from slicer.i18n import tr as _
+
+from .collaborators import Logic, Packages, Task
+from .losscurve import curveImage
+from .modelchooser import ModelChooser
+from .parameters import ComputerSettings, TrainingInputs
+from .preview import pixmapOf
+from .trainfolder import Curve, TrainFolder
+from .wording import durationText
+
+KINDS = ("mr", "ct")
+PICTURE_PIXELS = 300
+_LOOK_MS = 1000  # between two looks at the log
+
+
+class TrainSection:
+    """Presenter of the training section: one run at a time, in the worker process.
+
+    A run belongs to the computer, not to the scene: it goes on when the scene is closed, and its
+    inputs are remembered in the settings.
+
+    Args:
+        ui: the widgets of Train.ui by name.
+        logic: runs the worker.
+        chooser: has the folder in which the model is made, and lists it.
+        settings, packages: see parameters.py and collaborators.py.
+        chooseFolder: asks the user for a folder, starting at the given one; empty if cancelled.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        logic: Logic,
+        chooser: ModelChooser,
+        settings: ComputerSettings,
+        packages: Packages,
+        chooseFolder: Callable[[str], str],
+    ) -> None:
+        self.ui, self.logic, self.chooser = ui, logic, chooser
+        self.settings, self.packages, self.chooseFolder = settings, packages, chooseFolder
+        self.job: Task | None = None
+        self._folder: TrainFolder | None = None  # of the run that the inputs name
+        self._budget_s = 0.0
+        self._timer = qt.QTimer()
+        self._timer.connect("timeout()", self._look)
+        for label in (_("MR (brightness is relative)"), _("CT (Hounsfield units)")):
+            ui.trainKindSelector.addItem(label)
+        inputs = settings.training
+        ui.trainDataEdit.text, ui.trainNameEdit.text = inputs.data, inputs.name
+        ui.trainKindSelector.currentIndex = KINDS.index(inputs.kind)
+        ui.trainMinutesBox.value = inputs.minutes
+        ui.trainDataButton.connect("clicked(bool)", lambda _checked: self._onBrowse())
+        for edit in (ui.trainDataEdit, ui.trainNameEdit):
+            edit.connect("editingFinished()", self.refresh)
+        ui.trainKindSelector.connect("currentIndexChanged(int)", lambda _index: self.refresh())
+        ui.trainMinutesBox.connect("valueChanged(int)", lambda _value: self.refresh())
+        ui.trainSection.connect("contentsCollapsed(bool)", lambda _collapsed: self.refresh())
+        ui.trainButton.connect("clicked(bool)", lambda _checked: self.onClick())
+        self.say("")
+        self.refresh()
+
+    # what is shown
+
+    @property
+    def inputs(self) -> TrainingInputs:
+        """What the widgets hold; the name as an id: lower case, without spaces."""
+        ui = self.ui
+        return TrainingInputs(
+            ui.trainDataEdit.text.strip(),
+            re.sub(r"\s+", "-", ui.trainNameEdit.text.strip().lower()),
+            KINDS[max(ui.trainKindSelector.currentIndex, 0)],
+            int(ui.trainMinutesBox.value),
+        )
+
+    def refresh(self) -> None:
+        """Brings every widget in line with the inputs and the state."""
+        ui, running, inputs = self.ui, self.job is not None, self.inputs
+        ui.trainInputs.enabled = not running
+        ui.trainArea.visible = running
+        button, hint = ui.trainButton, ""
+        if self.job is not None:
+            cancelling = self.job.state == "cancelling"
+            button.text = _("Cancelling...") if cancelling else _("Cancel training")
+            button.enabled = not cancelling
+            button.toolTip = _("Ends the training. What its last checkpoint holds is kept.")
+        else:
+            self.settings.training = inputs
+            folder = self.settings.modelFolder
+            place = Path(folder).expanduser() / inputs.name if folder and inputs.name else None
+            self._folder = None if place is None else TrainFolder(place)
+            obstacle = self.obstacle(inputs)
+            goesOn = self._resumable
+            button.text = _("Resume training") if goesOn else _("Train")
+            button.enabled = not obstacle
+            button.toolTip = obstacle or _(
+                "Trains in a process of its own; Slicer stays usable, and so does Translate."
+            )
+            hint = obstacle or (self._spentText(inputs) if goesOn else "")
+        ui.trainHintLabel.text = hint
+        ui.trainHintLabel.visible = bool(hint)
+
+    @property
+    def _resumable(self) -> bool:
+        return self._folder is not None and self._folder.resumable
+
+    @property
+    def _curve(self) -> Curve:
+        return Curve() if self._folder is None else self._folder.curve()
+
+    def obstacle(self, inputs: TrainingInputs) -> str:
+        """Why no training can start, as a sentence that says what to do; empty if it can."""
+        if self.packages.missing():
+            return self.packages.offer()
+        if not inputs.data:
+            return _("Choose a folder with volumes of the target, one for each subject.")
+        if not Path(inputs.data).is_dir():
+            return _("There is no folder '{folder}'.").format(folder=inputs.data)
+        if plain_layout(Path(inputs.data)) != "volumes":
+            return _(
+                "'{folder}' holds no volumes (.nii, .nii.gz, .nrrd, .mha): choose another folder."
+            ).format(folder=inputs.data)
+        if not inputs.name:
+            return _("Name the new model.")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", inputs.name):
+            return _("A name is made of letters a to z, digits, '.', '_' and '-'.")
+        if self._folder is not None and (self._folder.path.parent / CARD).is_file():
+            return _(
+                "The folder of further models is a model itself: choose the folder that holds it, "
+                "under Advanced."
+            )
+        if self._resumable:
+            if self._curve.spent_s >= 60 * inputs.minutes:
+                return self._spentText(inputs) + " " + _("For more, raise the time.")
+            return ""
+        known = any(entry.id == inputs.name for entry in self.chooser.entries)
+        known = known or (CONFIGS / f"{inputs.name}.json").is_file()
+        if known or (self._folder is not None and self._folder.taken):
+            return _("The name '{name}' is taken: choose another.").format(name=inputs.name)
+        return ""
+
+    def _spentText(self, inputs: TrainingInputs) -> str:
+        return _("'{name}' has been trained for {spent} of {minutes} min.").format(
+            name=inputs.name,
+            spent=math.ceil(self._curve.spent_s / 60),
+            minutes=inputs.minutes,
+        )
+
+    def say(self, sentence: str) -> None:
+        """The line that says what happened and what to do."""
+        self.ui.trainStatusLabel.text = sentence
+        self.ui.trainStatusLabel.visible = bool(sentence)
+
+    # what a click does
+
+    def _onBrowse(self) -> None:
+        folder = self.chooseFolder(self.ui.trainDataEdit.text)
+        if folder:
+            self.ui.trainDataEdit.text = folder
+            self.refresh()
+
+    def onClick(self) -> None:
+        """The one button: Train or Resume when idle, Cancel when running."""
+        if self.job is not None:
+            self.job.cancel()
+            self.refresh()
+            return
+        if not self.chooser.folderForNew():
+            self.say(_("Not trained: no folder was chosen for the model."))
+            return
+        self.refresh()
+        if self.ui.trainButton.enabled:
+            self._start(self.inputs)
+
+    def _start(self, inputs: TrainingInputs) -> None:
+        assert self._folder is not None
+        self.say("")
+        self._budget_s = 60.0 * inputs.minutes
+        arguments = ["--target", inputs.name, "--data", inputs.data]
+        arguments += ["--out", str(self._folder.path), "--max-minutes", str(inputs.minutes)]
+        arguments += ["--device", self.settings.device]
+        arguments += ["--like", "ct"] if inputs.kind == "ct" else []
+        arguments += ["--resume"] if self._resumable else []
+        job = self.logic.begin(
+            "train",
+            {"arguments": arguments},
+            name="training",
+            onEvent=self._heard,
+            onDone=self._onDone,
+            # Reading many volumes takes its time in silence.
+            silence_s=math.inf,
+        )
+        if not job.finished:
+            self.job = job
+            self.ui.trainPictureLabel.visible = False
+            self._timer.start(_LOOK_MS)
+            self._look()
+        self.refresh()
+
+    # what the run says
+
+    def _look(self) -> None:
+        """Shows what the log says."""
+        ui, curve = self.ui, self._curve
+        ui.trainBar.value = round(100 * min(curve.spent_s / self._budget_s, 1.0))
+        ui.trainCurveLabel.visible = bool(curve.loss)
+        if not curve.loss:
+            ui.trainProgressLabel.text = _("Reading the images...")
+            return
+        image = curveImage(curve, self._budget_s, PICTURE_PIXELS)
+        ui.trainCurveLabel.setPixmap(pixmapOf(image, PICTURE_PIXELS))
+        parts = [
+            _("{left} left").format(left=durationText(max(self._budget_s - curve.spent_s, 0.0))),
+            _("loss {loss:.3f}").format(loss=curve.loss[-1]),
+        ]
+        if curve.heldBackLoss:
+            text = _("{loss:.3f} on images held back")
+            parts.append(text.format(loss=curve.heldBackLoss[-1]))
+        ui.trainProgressLabel.text = ", ".join(parts)
+
+    def _heard(self, kind: str, event: dict[str, Any]) -> None:
+        if kind == "picture" and self.job is not None:
+            pair = self.job.takeFile(event["file"])
+            image = pair.transpose(1, 0, 2).reshape(pair.shape[1], -1)  # side by side
+            self.ui.trainPictureLabel.setPixmap(pixmapOf(image, PICTURE_PIXELS))
+            self.ui.trainPictureLabel.visible = True
+
+    def _onDone(self, job: Task) -> None:
+        self.job = None
+        self._timer.stop()
+        if self._folder is not None:
+            self._folder.tidy()
+        self.chooser.list()
+        self.say(self._ending(job))
+        self.refresh()
+
+    def _ending(self, job: Task) -> str:
+        """How the run ended, and what to do."""
+        kept = self._resumable
+        if job.error is None:
+            return _(
+                "Trained in {duration}: '{name}' can be chosen as target now. State in its card "
+                "under which terms it may be used."
+            ).format(duration=durationText(job.elapsed_s), name=self.inputs.name)
+        if isinstance(job.error, Cancelled):
+            if kept:
+                return _(
+                    "Cancelled. The last checkpoint is kept: Resume goes on from there, and the "
+                    "model can be tried as it is."
+                )
+            return _(
+                "Cancelled before the first checkpoint (there is one every two minutes): nothing "
+                "was kept."
+            )
+        return " ".join([str(job.error), _("The last checkpoint is kept.") if kept else ""]).strip()

@@ -1,0 +1,69 @@
+"""Trains a target model: `midiffusion train`, with a picture after every checkpoint.
+
+Field of `job.json`: `arguments`, those of the command. Event on the way:
+
+    {"event": "picture", "file"}     a float32 [2, H, W] .npy in the job's folder: a slice that is
+                                     held back, and what the model makes of its structure
+
+"done" carries nothing. The loss is in the run's own `log.csv`. A cancel ends the process as it is:
+what has been trained since the last checkpoint is lost.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .task import Task
+
+
+def run(task: Task) -> dict[str, Any]:
+    """See the module. Raises as the command."""
+    from ..training.cli import main
+
+    pictures = 0
+
+    def show(bundle: Path, data: Path, device: str) -> None:
+        nonlocal pictures
+        task.check()
+        try:
+            pair = picture(bundle, data, device)
+        except Exception:  # a picture less is no reason to lose the training
+            traceback.print_exc(file=sys.stderr)
+            return
+        pictures += 1
+        task.send("picture", file=task.save(f"picture-{pictures}", pair))
+
+    main(task.job["arguments"], on_bundle=show)
+    return {}
+
+
+def picture(bundle: Path, data: Path, device: str) -> np.ndarray:
+    """[2, H, W] in model units: a slice held back from training, and what the model makes of it.
+
+    The slice is the middle one of the first volume by name, which `training.data` holds back.
+    """
+    import numpy as np
+
+    from ..grid import SliceGrid
+    from ..intensity import intensity_map
+    from ..io import ENDINGS, read_volume
+    from ..model import load_model
+    from ..volume import Volume
+
+    model = load_model(bundle)
+    card, mapping = model.card, intensity_map(model.card.intensity)
+    files = (path for path in data.iterdir() if path.name.lower().endswith(ENDINGS))
+    volume = read_volume(min(files, key=lambda path: path.name))
+    grid = SliceGrid.of(volume, card.pixel_mm, card.orientation, 8)
+    slices = grid.to_slices(mapping.forward(volume.data)[0])
+    middle = slices[len(slices) // 2][None]
+    # The geometry of an axial slice does for all: a model's own grid is what it is laid on again.
+    axes = np.diag([-card.pixel_mm, -card.pixel_mm, card.pixel_mm, 1.0])
+    made = model.translate(Volume(mapping.inverse(middle), axes), seed=0, device=device)
+    return np.concatenate([middle, mapping.forward(made.volume.data)[0]])
