@@ -27,7 +27,8 @@ class ModelCard:
     Units: `pixel_mm` in millimetres, `sigma_*` in model units (air 0; MR: 99.5th percentile inside
     the head 1; CT: (HU + 1000) / 3060), `seconds_per_slice` maps a device's name to measured
     seconds. `intensity`, `lmi` and `network` hold the arguments of `intensity.intensity_map`,
-    `conditioning.LMISettings` and `network.UNetConfig`, which check their own contents.
+    `conditioning.LMISettings` and `network.UNetConfig`, which check their own contents; so does
+    `familiar`, for `familiarity.Familiar`, which a card may lack.
     """
 
     id: str
@@ -55,6 +56,7 @@ class ModelCard:
     weights_sha256: str
     weights_bytes: int
     schema: int = SCHEMA
+    familiar: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> ModelCard:
@@ -90,7 +92,7 @@ class ModelCard:
         # The schema number first: a card of another schema may well have other fields.
         _check("schema", values["schema"])
         for name in _CHECKS:
-            if name not in values:
+            if name not in values and name not in _OPTIONAL:
                 raise InvalidCard(f"field '{name}' is missing.")
         for name, value in values.items():
             if name not in _CHECKS:
@@ -102,7 +104,11 @@ class ModelCard:
 
     def to_json(self) -> str:
         """The card as the text of `card.json`. Raises InvalidCard rather than write a wrong one."""
-        values = asdict(self)
+        values = {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None or name not in _OPTIONAL
+        }
         ModelCard.from_dict(values)
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -174,7 +180,9 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "seconds_per_slice": (_seconds, "an object of seconds greater than 0 by device name"),
     "weights_sha256": (_matches(r"[0-9a-f]{64}"), "64 hexadecimal digits in lower case"),
     "weights_bytes": _COUNT,
+    "familiar": _TABLE,
 }
+_OPTIONAL = ("familiar",)
 assert list(_CHECKS) == ["schema", *(f.name for f in fields(ModelCard) if f.name != "schema")]
 
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,7 +24,13 @@ from typing import Any
 
 from . import __version__, memory, registry
 from .arguments import Arguments, UsageError, device_name
-from .errors import Cancelled, DependencyMissing, InvalidParameter, MIDiffusionError
+from .errors import (
+    Cancelled,
+    DependencyMissing,
+    InvalidParameter,
+    MIDiffusionError,
+    UnlikelySource,
+)
 from .progress import DownloadBar, TranslationBar
 
 # Commands with arguments of their own: the module whose main(argv) reads them, and a line of help.
@@ -35,6 +42,7 @@ DELEGATED = {
     ("benchmark", "table"): ("evaluation.table", "fidelity figures on the validation subjects"),
     ("benchmark", "steering"): ("evaluation.steering", "how much LMI steers the result"),
     ("benchmark", "uncertainty"): ("evaluation.uncertainty", "doubt against the true error"),
+    ("benchmark", "sources"): ("evaluation.sources", "which sources a model warns of"),
 }
 
 
@@ -176,7 +184,12 @@ def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     model = load_model(options.to, model_folder=options.model_folder)
     started = time.monotonic()
-    with memory.told_with_figures(volume.data.nbytes), TranslationBar(sys.stderr) as bar:
+    with (
+        memory.told_with_figures(volume.data.nbytes),
+        warnings.catch_warnings(),
+        TranslationBar(sys.stderr) as bar,
+    ):
+        warnings.simplefilter("ignore", UnlikelySource)  # told below, when the bar is gone
         result = model.translate(
             volume,
             steps=options.steps,
@@ -186,6 +199,9 @@ def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             on_step=bar.show,
         )
     seconds = time.monotonic() - started
+    doubt = result.provenance.get("warning")
+    if doubt is not None:
+        print(f"warning: {doubt}", file=sys.stderr)
     volumes = [volume for volume in (result.volume, result.uncertainty) if volume is not None]
     # "synthetic" first: a NIfTI file keeps no more than the first 79 characters.
     named = {"synthetic": 1, "source": options.source.name, **result.provenance}
@@ -195,6 +211,7 @@ def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "output": str(options.output),
         "uncertainty": None if options.uncertainty is None else str(options.uncertainty),
         "seconds": round(seconds, 3),
+        "warning": doubt,
         "provenance": result.provenance,
     }
     return report, model.card.title

@@ -109,3 +109,7 @@ def disk_is_full(error: OSError) -> bool:
     """Whether a write failed for want of space (or for a limit on it)."""
     # numpy reports a short write without an errno.
     return error.errno in (None, errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+class UnlikelySource(UserWarning):
+    """A source that is unlike anything the model has seen; the result is not to be relied on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from .card import ModelCard
 from .conditioning import LMISettings
 from .denoiser import Denoiser
 from .device import choose_device, describe, memory_bytes, memory_state
-from .errors import CorruptModel, InvalidCard, InvalidParameter, OutOfMemory
+from .errors import CorruptModel, InvalidCard, InvalidParameter, OutOfMemory, UnlikelySource
+from .familiarity import Familiar
 from .grid import SliceGrid
 from .intensity import SourceIntensity, head_mask, intensity_map
 from .network import UNet, UNetConfig
@@ -60,6 +62,7 @@ class TranslationModel:
         self._intensity = intensity_map(card.intensity)
         self._lmi = _lmi_settings(card)
         self._multiple = _unet_config(card).multiple
+        self._familiar = None if card.familiar is None else Familiar.from_dict(card.familiar)
 
     def translate(
         self,
@@ -84,19 +87,24 @@ class TranslationModel:
         median inside the head is the provenance's `agreement`.
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
-        percentile inside the head nominally at 1000. Raises InvalidVolume, InvalidParameter,
-        DeviceUnavailable and OutOfMemory.
+        percentile inside the head nominally at 1000. A source unlike anything the model can serve
+        is translated all the same, with the warning UnlikelySource, whose sentence is the
+        provenance's `warning`. Raises InvalidVolume, InvalidParameter, DeviceUnavailable and
+        OutOfMemory.
         """
         plan = self._plan(steps, seed, samples, sampler)
         volume.check()
         place = choose_device(device)
         started = time.monotonic()
         grid = SliceGrid.of(volume, self.card.pixel_mm, self.card.orientation, self._multiple)
+        between = volume.spacing_mm[::-1][grid.order[0]]
+        plan = replace(plan, gap=between / self.card.pixel_mm)
         units, _ = SourceIntensity().forward(volume.data, volume.modality)
         agreed = None
         try:
             # Cubic resampling swings below air beside bright skin; nothing is darker than air.
             source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(place)
+            known = self._familiarity(source)
             mean, deviation = self._mean_and_deviation(source, grid, plan, on_step)
             if agreement:
                 agreed = self._agreement(source, mean, grid, plan, on_step)
@@ -122,6 +130,7 @@ class TranslationModel:
             "seconds": round(time.monotonic() - started, 2),
             "sourceModality": volume.modality,
             "synthetic": 1,
+            **known,
         }
         if agreed is not None:
             head = agreed[head_mask(units)]
@@ -132,6 +141,17 @@ class TranslationModel:
             provenance,
             None if agreed is None else Volume(agreed, volume.ijkToRAS.copy()),
         )
+
+    def _familiarity(self, source: Tensor) -> dict[str, Any]:
+        """What the provenance says of it; warns where the source is unlike the training images."""
+        if self._familiar is None:
+            return {}
+        judged = self._familiar.judge(source[:, 0].cpu().numpy(), self.card.pixel_mm)
+        distance = None if np.isnan(judged.distance) else round(judged.distance, 3)
+        if judged.problem is None:
+            return {"sourceDistance": distance}
+        warnings.warn(judged.problem, UnlikelySource, stacklevel=2)
+        return {"sourceDistance": distance, "warning": judged.problem}
 
     def _plan(self, steps: int | None, seed: int, samples: int, sampler: str | None) -> Plan:
         steps = self.card.default_steps if steps is None else steps

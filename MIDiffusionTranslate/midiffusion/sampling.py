@@ -46,13 +46,15 @@ OnStep = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be drawn: `samples` samples by `sampler` in `steps` of its own steps."""
+    """What is to be drawn: `samples` samples by `sampler` in `steps` of its own steps, for slices
+    `gap` pixels apart (0: all slices have the same noise)."""
 
     sampler: Sampler
     steps: int
     sde: VESDE
     seed: int
     samples: int
+    gap: float = 0.0
 
     @property
     def evaluations(self) -> int:
@@ -106,27 +108,47 @@ def draw_samples(
 
     sigmas = karras_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
     for sample in range(plan.samples):
-        noise = SharedNoise(plan.seed, sample, source)
+        noise = SharedNoise(plan.seed, sample, source, plan.gap)
         yield plan.sampler.sample(denoise, plan.sde.prior(noise(0)), sigmas, noise=noise)
 
 
 class SharedNoise:
-    """Standard normal noise, a pure function of (seed, sample, key), the same for every slice.
+    """Standard normal noise, a pure function of (seed, sample, key) and the place of the slice,
+    shared by the slices as far as they are near.
 
-    Sharing it keeps neighbouring slices from flickering. It is made on the CPU, so that devices
-    agree. Key 0 is the start, the others are the sampler's.
+    Every slice by itself is white. From one slice to the next, `gap` pixels further on, a detail of
+    the angular frequency k (radians a pixel) keeps the correlation exp(-gap k): what is coarse, and
+    with it the brightness, is shared by many slices, and texture is as long through the plane as in
+    it. The same noise for all slices (gap 0) draws texture out into streaks; independent noise
+    makes the brightness flicker.
+
+    It is made on the CPU, so that devices agree. Key 0 is the start, the others are the sampler's.
     """
 
-    def __init__(self, seed: int, sample: int, like: Tensor) -> None:
+    def __init__(self, seed: int, sample: int, like: Tensor, gap: float = 0.0) -> None:
         self._seed = seed
         self._sample = sample
         self._like = like
+        self._gap = gap
 
     def __call__(self, key: int) -> Tensor:
         sequence = np.random.SeedSequence(self._seed, spawn_key=(self._sample, key))
         generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-        one = torch.randn(self._like.shape[1:], generator=generator, dtype=self._like.dtype)
-        return one.to(self._like.device).expand_as(self._like).contiguous()
+        like = self._like
+        if self._gap == 0:
+            one = torch.randn(like.shape[1:], generator=generator, dtype=like.dtype)
+            return one.to(like.device).expand_as(like).contiguous()
+        height, width = like.shape[-2:]
+        rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+        kept = torch.exp(-self._gap * 2 * torch.pi * torch.hypot(rows, columns))
+        renewed = (1 - kept**2).sqrt()
+        made = torch.empty(like.shape, dtype=torch.float32)
+        wave: Tensor | None = None
+        for one in made:
+            fresh = torch.fft.rfft2(torch.randn(like.shape[1:], generator=generator))
+            wave = fresh if wave is None else kept * wave + renewed * fresh
+            one.copy_(torch.fft.irfft2(wave, s=(height, width)))
+        return made.to(like)
 
 
 class _Report:

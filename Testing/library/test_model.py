@@ -352,6 +352,24 @@ def test_noise_is_a_pure_function_of_seed_sample_and_key():
     assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
 
 
+def test_noise_of_slices_is_shared_the_more_the_nearer_and_the_coarser():
+    """Against its definition: every slice white, detail of frequency k correlated by exp(-gap k)
+    from one to the next, and nothing else changed by there being more slices."""
+    gap, side = 0.7, 32
+    noise = SharedNoise(1, 0, torch.zeros(200, 1, side, side), gap)(0)[:, 0]
+    assert torch.equal(noise[:3], SharedNoise(1, 0, torch.zeros(3, 1, side, side), gap)(0)[:, 0])
+    waves = torch.fft.fft2(noise) / side
+    frequency = 2 * np.pi * np.fft.fftfreq(side)
+    k = np.hypot(frequency[:, None], frequency)
+    for low, high in ((0.3, 0.5), (1.0, 1.2), (2.0, 2.2)):
+        ring = torch.from_numpy((k > low) & (k < high))
+        power = waves[:, ring].abs().square().mean()
+        assert power == pytest.approx(1, abs=0.1)
+        both = (waves[1:, ring] * waves[:-1, ring].conj()).real.mean() / power
+        expected = np.exp(-gap * k[ring.numpy()]).mean()
+        assert both == pytest.approx(expected, abs=0.06)
+
+
 @pytest.mark.parametrize("shape", [(1, 9, 9), (70, 3, 5), (4, 90, 3)])
 def test_odd_sizes_go_through(model, shape):
     data = np.random.default_rng(0).uniform(size=shape)
