@@ -66,7 +66,7 @@ def _table(
     columns = []
     for cell in cells:
         figures = next(iter(cell.figures.values()))
-        captions = {s.id: f"SSIM head {figures[s.id]['ssim']:.2f}" for s in pictured}
+        captions = {s.id: f"all slices: SSIM {figures[s.id]['ssim']:.2f}" for s in pictured}
         columns.append(Column(cell.label, outputs[cell.name], captions))
     sheet = options.out / f"{request.data.name}_{direction.replace(':', '-')}.png"
     write_sheet(sheet, rows, columns, f"{request.data.name} {direction}")
@@ -89,6 +89,9 @@ def _check(options: argparse.Namespace, directions: Sequence[str]) -> None:
         raise InvalidParameter("--budget must be above 0 seconds.")
     if options.methods == [] and not options.predictions:
         raise InvalidParameter("Nothing to score: give --methods or --predictions.")
+    names = [name for name, _ in options.predictions]
+    if len({*names, *METHODS}) < len(names) + len(METHODS):
+        raise InvalidParameter("--predictions need names of their own, each one once.")
     for name, given in (("--model", options.model), ("--predictions", options.predictions)):
         if given and len(directions) > 1:
             raise InvalidParameter(f"{name} is for one direction: give one with --directions.")
