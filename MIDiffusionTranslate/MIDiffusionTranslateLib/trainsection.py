@@ -24,7 +24,7 @@ from .trainfolder import Curve, TrainFolder
 from .wording import durationText
 
 KINDS = ("mr", "ct")
-PICTURE_PIXELS = 300
+PICTURE_PIXELS = 280
 _LOOK_MS = 1000  # between two looks at the log
 
 

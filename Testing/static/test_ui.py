@@ -1,4 +1,4 @@
-"""The .ui file holds what no run of the panel on the host can show."""
+"""The .ui files hold what no run of the panel on the host can show."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ CONTROLS = {
     "QComboBox",
     "QLabel",
     "QLineEdit",
+    "QListWidget",
     "QProgressBar",
     "QPushButton",
     "QSpinBox",
@@ -32,17 +33,32 @@ def module(root: Path) -> Path:
     return root / "MIDiffusionTranslate"
 
 
-@pytest.fixture(scope="module")
-def ui(module: Path) -> ElementTree.Element:
-    return ElementTree.parse(module / "Resources/UI/MIDiffusionTranslate.ui").getroot()
+FILES = sorted((Path(__file__).resolve().parents[2] / "MIDiffusionTranslate").rglob("*.ui"))
+
+
+@pytest.fixture(scope="module", params=FILES, ids=lambda path: path.stem)
+def ui(request: pytest.FixtureRequest) -> ElementTree.Element:
+    """Each file in turn."""
+    return ElementTree.parse(request.param).getroot()
+
+
+def named(*roots: ElementTree.Element) -> dict[str, ElementTree.Element]:
+    found = [widget for root in roots for widget in root.findall(".//widget")]
+    names = [widget.get("name", "") for widget in found]
+    assert len(set(names)) == len(names)
+    return dict(zip(names, found, strict=True))
 
 
 @pytest.fixture(scope="module")
 def widgets(ui: ElementTree.Element) -> dict[str, ElementTree.Element]:
-    found = ui.findall(".//widget")
-    names = [widget.get("name", "") for widget in found]
-    assert len(set(names)) == len(names)
-    return dict(zip(names, found, strict=True))
+    """Those of one file."""
+    return named(ui)
+
+
+@pytest.fixture(scope="module")
+def everyWidget() -> dict[str, ElementTree.Element]:
+    """Those of all files: the panel has them all, so no two have the same name."""
+    return named(*(ElementTree.parse(path).getroot() for path in FILES))
 
 
 def texts(widget: ElementTree.Element, name: str) -> list[str]:
@@ -57,7 +73,7 @@ def test_every_mrml_widget_receives_the_scene(
     ui: ElementTree.Element, widgets: dict[str, ElementTree.Element]
 ) -> None:
     top = ui.find("widget")
-    assert top is not None and top.get("class") == "qMRMLWidget"
+    assert top is not None
     connected = {
         item.findtext("receiver")
         for item in ui.findall("connections/connection")
@@ -70,7 +86,8 @@ def test_every_mrml_widget_receives_the_scene(
         for name, widget in widgets.items()
         if widget.get("class", "").startswith("qMRML") and widget is not top
     }
-    assert wanted and connected == wanted
+    assert connected == wanted
+    assert not wanted or top.get("class") == "qMRMLWidget"
 
 
 def test_enumerations_are_written_as_qt_5_reads_them(ui: ElementTree.Element) -> None:
@@ -88,7 +105,7 @@ def test_every_control_says_what_it_is_for(widgets: dict[str, ElementTree.Elemen
 
 
 def test_every_parameter_has_its_widget(
-    module: Path, widgets: dict[str, ElementTree.Element]
+    module: Path, everyWidget: dict[str, ElementTree.Element]
 ) -> None:
     source = (module / "MIDiffusionTranslateLib/parameters.py").read_text(encoding="utf-8")
     declared = next(
@@ -96,14 +113,14 @@ def test_every_parameter_has_its_widget(
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ClassDef) and node.name == "TranslateParameters"
     )
-    bound = [text for w in widgets.values() for text in texts(w, "SlicerParameterName")]
+    bound = [text for w in everyWidget.values() for text in texts(w, "SlicerParameterName")]
     assert len(set(bound)) == len(bound)
     # The list of models is filled by hand: it changes while the panel is open.
     assert set(bound) == declared - {"model"}
 
 
-def test_selectors_offer_images_only(widgets: dict[str, ElementTree.Element]) -> None:
-    selectors = [w for w in widgets.values() if w.get("class") == "qMRMLNodeComboBox"]
+def test_selectors_offer_images_only(everyWidget: dict[str, ElementTree.Element]) -> None:
+    selectors = [w for w in everyWidget.values() if w.get("class") == "qMRMLNodeComboBox"]
     assert selectors
     for selector in selectors:
         assert texts(selector, "nodeTypes") == ["vtkMRMLScalarVolumeNode"]
@@ -121,7 +138,7 @@ def test_keys_move_through_every_control_once_in_reading_order(
 
 def test_labels_lead_to_their_controls(widgets: dict[str, ElementTree.Element]) -> None:
     buddies = [text for widget in widgets.values() for text in texts(widget, "buddy")]
-    assert len(buddies) >= 10
+    assert len(buddies) >= 2
     assert set(buddies) <= set(widgets)
 
 
@@ -132,14 +149,13 @@ def test_no_styling_of_its_own(widgets: dict[str, ElementTree.Element]) -> None:
 
 
 def test_the_code_names_only_widgets_there_are(
-    module: Path, widgets: dict[str, ElementTree.Element]
+    module: Path, everyWidget: dict[str, ElementTree.Element]
 ) -> None:
-    named = set()
-    for file in ("panel.py", "modelchooser.py", "agreementline.py"):
-        source = (module / "MIDiffusionTranslateLib" / file).read_text(encoding="utf-8")
-        named |= set(re.findall(r"\bui\.(\w+)", source))
-    assert len(named) > 15
-    assert named <= set(widgets)
+    called = set()
+    for file in (module / "MIDiffusionTranslateLib").glob("*.py"):
+        called |= set(re.findall(r"\bui\.(\w+)", file.read_text(encoding="utf-8")))
+    assert len(called) > 30
+    assert called <= set(everyWidget)
 
 
 def test_user_text_is_never_formatted_before_it_is_translated(module: Path) -> None:
