@@ -16,11 +16,14 @@ import slicer
 import vtk
 from midiffusion import registry
 from midiffusion.errors import InvalidParameter, InvalidVolume, UnknownModel
+from MIDiffusionTranslateLib.dialogs import chooseFolder, confirm
 from MIDiffusionTranslateLib.install import Dependencies
+from MIDiffusionTranslateLib.licences import Licences
 from MIDiffusionTranslateLib.logic import TranslateLogic
 from MIDiffusionTranslateLib.panel import TranslatePanel
 from MIDiffusionTranslateLib.parameters import ComputerSettings, TranslateParameters
 from MIDiffusionTranslateLib.sampledata import registerSampleData, sampleFolder
+from MIDiffusionTranslateLib.trainsection import TrainSection
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -59,6 +62,7 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         VTKObservationMixin.__init__(self)
         self.logic: MIDiffusionTranslateLogic | None = None
         self.panel: TranslatePanel | None = None
+        self.training: TrainSection | None = None
         self._parameterNode: TranslateParameters | None = None
         self._guiTag: int | None = None
         self._observedSource: Any = None
@@ -67,6 +71,13 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/MIDiffusionTranslate.ui"))
         self.layout.addWidget(uiWidget)
+        comparison, batch = (
+            slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
+            for name in ("Comparison", "Batch")
+        )
+        for section in (comparison, batch):  # above the spacer at the end
+            uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, section)
+        comparison.setMRMLScene(slicer.mrmlScene)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = MIDiffusionTranslateLogic()
@@ -76,9 +87,18 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             registry,
             ComputerSettings(qt.QSettings()),
             Dependencies(),
-            confirm=self.confirm,
             chooseFolder=self.chooseFolder,
             show=showResult,
+        )
+        trainWidget = slicer.util.loadUI(self.resourcePath("UI/Train.ui"))
+        uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, trainWidget)
+        self.training = TrainSection(
+            slicer.util.childWidgetVariables(trainWidget),
+            self.logic,
+            self.panel.chooser,
+            self.panel.settings,
+            self.panel.packages,
+            chooseFolder=self.chooseImages,
         )
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
@@ -98,6 +118,8 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def enter(self) -> None:
         if self.panel is not None:
             self.panel.chooser.list()
+        if self.training is not None:
+            self.training.refresh()
         self.initializeParameterNode()
 
     def exit(self) -> None:
@@ -158,18 +180,11 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if source is not None:
             self.addObserver(source, event, self.onSourceModified)
 
-    def confirm(self, question: str) -> bool:
-        """A yes/no question. In testing mode there is no dialog and the answer is yes."""
-        if slicer.app.testingEnabled():
-            return True
-        return bool(slicer.util.confirmYesNoDisplay(question, windowTitle=_("MIDiffusion")))
-
     def chooseFolder(self, start: str) -> str:
-        return str(
-            qt.QFileDialog.getExistingDirectory(
-                slicer.util.mainWindow(), _("Folder of further models"), start
-            )
-        )
+        return chooseFolder(_("Folder of models or volumes"), start)
+
+    def chooseImages(self, start: str) -> str:
+        return chooseFolder(_("Folder of images to train on"), start)
 
 
 class MIDiffusionTranslateLogic(ScriptedLoadableModuleLogic, TranslateLogic):
@@ -177,7 +192,8 @@ class MIDiffusionTranslateLogic(ScriptedLoadableModuleLogic, TranslateLogic):
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
-        TranslateLogic.__init__(self)
+        licences = Licences(ComputerSettings(qt.QSettings()), confirm)
+        TranslateLogic.__init__(self, licenceAccepted=licences.accepted)
         self._timers: set[Any] = set()
 
     def getParameterNode(self) -> TranslateParameters:

@@ -17,8 +17,8 @@ class AgreementLine:
     The map is kept until it is added or the next run begins.
     """
 
-    def __init__(self, ui: Any, say: Callable[[str], object]) -> None:
-        self._ui, self._say = ui, say
+    def __init__(self, ui: Any) -> None:
+        self._ui = ui
         self._add: Callable[[], Any] | None = None
         ui.agreementButton.connect("clicked(bool)", lambda _checked: self.onAdd())
         self.forget()
@@ -44,9 +44,10 @@ class AgreementLine:
         if add is None:
             return
         self._ui.agreementButton.enabled = False
+        figure = self._ui.agreementLabel.text
         try:
             sentence = _("Added: '{name}'.").format(name=add().GetName())
         except Exception as error:
             logging.exception("MIDiffusion: the map could not be added")
             sentence = _("The map could not be added ({error}).").format(error=error)
-        self._say(sentence)
+        self._ui.agreementLabel.text = f"{figure}\n{sentence}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from midiffusion.errors import MIDiffusionError
 from midiffusion.registry import ModelEntry
 
@@ -29,10 +30,32 @@ class Job(Protocol):
     def abandon(self) -> None: ...
 
 
+class Task(Protocol):
+    """Another task of the worker under way (job.WorkerJob)."""
+
+    state: str
+    result: Any
+    error: MIDiffusionError | None
+    elapsed_s: float
+
+    @property
+    def finished(self) -> bool: ...
+
+    def cancel(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+    def takeFile(self, name: str) -> np.ndarray: ...
+
+
 class Logic(Protocol):
-    """Starts translations and sees to it that they are polled (MIDiffusionTranslateLogic)."""
+    """Starts jobs and sees to it that they are polled (MIDiffusionTranslateLogic)."""
 
     def start(self, sourceNode: Any, **arguments: Any) -> Job: ...
+
+    def startAll(self, sources: Any, *arguments: Any, **options: Any) -> Any: ...
+
+    def begin(self, task: str, parameters: dict[str, Any], **arguments: Any) -> Task: ...
 
 
 class Models(Protocol):

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from midiffusion import memory
 from midiffusion.errors import Cancelled, MIDiffusionError, WorkerDied
+
 from .jobfolder import JobFolder
 from .process import Launcher, WorkerProcess, launchWorker
 
@@ -209,9 +210,7 @@ class WorkerJob:
         elif self._done is not None:
             self.state = "loading"  # shown for one turn; the next poll loads
         else:
-            death = self._process.death(
-                self.log, self._volumeBytes, self._usedBytes, self._name
-            )
+            death = self._process.death(self.log, self._volumeBytes, self._usedBytes, self._name)
             self._finish("failed", self.error or death)
 
     def _loaded(self) -> tuple[str, MIDiffusionError | None]:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from numbers import Integral
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 from midiffusion import memory, registry
 from midiffusion.card import ModelCard
-from midiffusion.errors import InvalidParameter
-from midiffusion.names import is_device
-from midiffusion.registry import ModelEntry
+from midiffusion.errors import LicenceNotAccepted
 
+from .batch import Batch
+from .batches import addSummary, batchItems
+from .checks import checkNumbers, checkOutput
+from .comparing import addComparison, beginComparison
 from .job import WorkerJob
 from .process import Launcher, launchWorker
-from .scene import Layer, Place, addLayers, volumeFromNode
+from .results import addResult
+from .scene import Place, volumeFromNode
 from .translationjob import TranslationJob
-from .workerreport import WorkerProgress, WorkerResult
-
-_MAX_SEED = 2**63 - 1
+from .workerreport import WorkerProgress
 
 
 class TranslateLogic:
@@ -30,15 +31,20 @@ class TranslateLogic:
     Args:
         launcher: starts the worker of each job.
         temporaryFolder: where volumes are handed over; the system's by default.
+        licenceAccepted: whether the user takes the licence of a model for non-commercial use only;
+            the module asks (licences.py), by itself this class leaves that to who calls it.
     """
 
     pollInterval_s = 0.02
     silence_s = 300.0  # without a sign of life, after which a worker counts as hanging
 
     def __init__(
-        self, launcher: Launcher = launchWorker, temporaryFolder: str | Path | None = None
+        self,
+        launcher: Launcher = launchWorker,
+        temporaryFolder: str | Path | None = None,
+        licenceAccepted: Callable[[ModelCard], bool] = lambda card: True,
     ) -> None:
-        self.launcher = launcher
+        self.launcher, self.licenceAccepted = launcher, licenceAccepted
         self.temporaryFolder = temporaryFolder
         self.jobs: list[WorkerJob] = []  # those that are not finished
 
@@ -53,21 +59,17 @@ class TranslateLogic:
         modelFolder: str | Path | None = None,
         sampler: str | None = None,
         onProgress: Callable[[WorkerProgress], object] | None = None,
+        output: Any = None,
     ) -> Any:
-        """Translate and wait; returns the new vtkMRMLScalarVolumeNode.
+        """Translate and wait; returns the vtkMRMLScalarVolumeNode that holds the result.
 
         Arguments as `start`. Raises the MIDiffusionError that says what went wrong; the scene is
         then as it was.
         """
-        options = (model, steps, seed, samples, device, modelFolder, sampler)
-        job = self._job(sourceNode, *options, onProgress, None)
-        try:
-            job.start()
-            while not job.finished:
-                time.sleep(self.pollInterval_s)
-                job.poll()
-        finally:
-            job.abandon()  # does something only after an interruption
+        request = self.request(model, steps, seed, samples, device, modelFolder, sampler)
+        job = self._job(sourceNode, *request, onProgress, None, output)
+        job.start()
+        self.wait(job)
         if job.error is not None:
             raise job.error
         return job.node
@@ -84,6 +86,7 @@ class TranslateLogic:
         sampler: str | None = None,
         onProgress: Callable[[WorkerProgress], object] | None = None,
         onDone: Callable[[TranslationJob], object] | None = None,
+        output: Any = None,
     ) -> TranslationJob:
         """Begin a translation and return at once.
 
@@ -100,12 +103,14 @@ class TranslateLogic:
             onDone: called with the job when it has ended: job.node or job.error. A map of the
                 result's agreement with its source (see midiffusion.agreement) is added to the
                 scene by job.addAgreement(), and otherwise gone with the job.
+            output: a vtkMRMLScalarVolumeNode that receives the result; a new one if None, or if it
+                has left the scene by then.
 
         What can be refused without the worker is refused here, as a MIDiffusionError and with
         nothing started; everything later is in job.error.
         """
-        options = (model, steps, seed, samples, device, modelFolder, sampler)
-        job = self._job(sourceNode, *options, onProgress, onDone)
+        request = self.request(model, steps, seed, samples, device, modelFolder, sampler)
+        job = self._job(sourceNode, *request, onProgress, onDone, output)
         job.start()
         if not job.finished:
             self.watch(job)
@@ -120,6 +125,7 @@ class TranslateLogic:
         onDone: Callable[[WorkerJob], object],
         onEvent: Callable[[str, dict[str, Any]], object] | None = None,
         silence_s: float | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
     ) -> WorkerJob:
         """Begin another task of the worker, which has nothing to do with the scene.
 
@@ -133,7 +139,7 @@ class TranslateLogic:
         job = WorkerJob(
             task,
             parameters,
-            {},
+            arrays or {},
             onDone=finished,
             onEvent=onEvent,
             name=name,
@@ -147,37 +153,98 @@ class TranslateLogic:
             self.watch(job)
         return job
 
+    def startAll(
+        self,
+        sources: Sequence[Any] | str | Path,
+        outputFolder: str | Path | None = None,
+        onProgress: Callable[[Batch], object] | None = None,
+        onDone: Callable[[Batch], object] | None = None,
+        **options: Any,
+    ) -> Batch:
+        """Begin to translate many volumes, one after the other, and return at once.
+
+        Args:
+            sources: volume nodes, or files, or a folder whose volumes are meant.
+            outputFolder: for files: where the results are written; no file is replaced. The
+                results of nodes are added to the scene.
+            onProgress, onDone: called with the Batch; at the end batch.table is the summary.
+            options: model, steps, seed, samples, device, modelFolder, sampler, as `start`.
+
+        What fails is noted, and the next begins; batch.cancel() ends it and keeps what is finished.
+        Raises the MIDiffusionError for what would fail in every item, with nothing started.
+        """
+
+        def finished(batch: Batch) -> None:
+            addSummary(batch)
+            if onDone is not None:
+                onDone(batch)
+
+        batch = Batch(batchItems(self, sources, outputFolder, options), onProgress, finished)
+        batch.start()
+        return batch
+
+    def translateAll(
+        self,
+        sources: Sequence[Any] | str | Path,
+        outputFolder: str | Path | None = None,
+        onProgress: Callable[[Batch], object] | None = None,
+        **options: Any,
+    ) -> Batch:
+        """`startAll`, and wait; returns the Batch with its items and its table."""
+        batch = self.startAll(sources, outputFolder, onProgress, **options)
+        self.wait(batch)
+        return batch
+
+    def compare(self, result: Any, reference: Any) -> Any:
+        """Compare a result with a real volume, and wait; returns the vtkMRMLTableNode whose last
+        row has the figures. Raises InvalidVolume, and what a worker can raise."""
+        job = beginComparison(self, result, reference, lambda job: None)
+        self.wait(job)
+        if job.error is not None:
+            raise job.error
+        return addComparison(result, reference, job.result)
+
     def watch(self, job: WorkerJob) -> None:
         """Arrange for job.poll() to be called until job.finished. Where there is no event loop,
         whoever called `start` does that."""
+
+    def wait(self, job: Any) -> None:
+        """Polls a job (or a batch) until it is finished; an interruption ends it."""
+        try:
+            while not job.finished:
+                time.sleep(self.pollInterval_s)
+                job.poll()
+        finally:
+            job.abandon()  # does something only after an interruption
 
     def abandonAll(self) -> None:
         """End every job at once: the module or the application goes away."""
         for job in list(self.jobs):
             job.abandon()
 
-    def _job(
+    def request(
         self,
-        sourceNode: Any,
-        model: str | Path,
-        steps: int | None,
-        seed: int,
-        samples: int,
-        device: str,
-        modelFolder: str | Path | None,
-        sampler: str | None,
-        onProgress: Callable[[WorkerProgress], object] | None,
-        onDone: Callable[[TranslationJob], object] | None,
-    ) -> TranslationJob:
-        _checkNumbers(steps, seed, samples, device)
+        model: str | Path = "flair",
+        steps: int | None = None,
+        seed: int = 0,
+        samples: int = 1,
+        device: str = "auto",
+        modelFolder: str | Path | None = None,
+        sampler: str | None = None,
+    ) -> tuple[ModelCard, dict[str, Any]]:
+        """The model's card and the fields of job.json, arguments as `start`.
+
+        Raises InvalidParameter, UnknownModel, InvalidCard, LicenceNotAccepted.
+        """
+        checkNumbers(steps, seed, samples, device)
         entry = registry.find(model, modelFolder)
-        try:
-            source = volumeFromNode(sourceNode)
-        except MemoryError as error:
-            size = sourceNode.GetImageData().GetActualMemorySize() << 10  # VTK counts in KiB
-            raise memory.shortage(size, memory.peak_bytes()) from error
-        place = Place.of(sourceNode)
-        parameters = {
+        card = entry.card
+        assert card is not None  # registry.find returns readable cards only
+        if card.non_commercial and not self.licenceAccepted(card):
+            raise LicenceNotAccepted(
+                f"Not translated: the licence of '{card.title}' was not accepted."
+            )
+        return card, {
             "model": str(entry.folder.resolve()),
             "steps": None if steps is None else int(steps),
             "seed": int(seed),
@@ -185,6 +252,23 @@ class TranslateLogic:
             "sampler": sampler,
             "device": device,
         }
+
+    def _job(
+        self,
+        sourceNode: Any,
+        card: ModelCard,
+        parameters: dict[str, Any],
+        onProgress: Callable[[WorkerProgress], object] | None,
+        onDone: Callable[[TranslationJob], object] | None,
+        output: Any,
+    ) -> TranslationJob:
+        checkOutput(output, sourceNode)
+        try:
+            source = volumeFromNode(sourceNode)
+        except MemoryError as error:
+            size = sourceNode.GetImageData().GetActualMemorySize() << 10  # VTK counts in KiB
+            raise memory.shortage(size, memory.peak_bytes()) from error
+        place = Place.of(sourceNode)
         scene = place.scene
 
         def finished(job: TranslationJob) -> None:
@@ -196,7 +280,7 @@ class TranslateLogic:
         job = TranslationJob(
             source,
             parameters,
-            lambda result: _addResult(place, entry, result),
+            lambda result: addResult(place, card, result, output),
             onProgress,
             finished,
             launcher=self.launcher,
@@ -206,64 +290,3 @@ class TranslateLogic:
         observer = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, lambda *_: job.cancel())
         self.jobs.append(job)
         return job
-
-
-def _checkNumbers(steps: Any, seed: Any, samples: Any, device: Any) -> None:
-    """Raises InvalidParameter."""
-    if steps is not None and not _isWhole(steps, 1):
-        raise InvalidParameter(f"Steps is {steps}: it must be a whole number, 1 or more.")
-    if not _isWhole(samples, 1):
-        raise InvalidParameter(f"Samples is {samples}: it must be a whole number, 1 or more.")
-    if not _isWhole(seed, 0) or seed > _MAX_SEED:
-        raise InvalidParameter(f"Seed is {seed}: it must be a whole number, 0 or more.")
-    if not is_device(device):
-        raise InvalidParameter(
-            f"Device is {device}: it must be auto, cpu, mps, cuda or cuda:<number>."
-        )
-
-
-def _isWhole(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
-
-
-def _addResult(
-    place: Place, entry: ModelEntry, result: WorkerResult
-) -> tuple[Any, Any, Callable[[], Any] | None]:
-    """Returns the nodes of the result and of its uncertainty (or None), and what adds the volume of
-    its agreement with the source (or None)."""
-    card = entry.card
-    assert card is not None  # registry.find returns readable cards only
-    attributes = _attributes(place, card, result.provenance)
-    target = card.target_modality.removeprefix("MR ")
-    about = (
-        f"Synthetic {target} computed from '{place.sourceName}' by MIDiffusion "
-        f"{attributes['version']} (model {card.id}). Research use only, not for diagnosis."
-    )
-    layers = [Layer(f"{place.sourceName} [synthetic {target}]", result.data, about, attributes)]
-    if result.uncertainty is not None:
-        name = f"{place.sourceName} [synthetic {target} uncertainty]"
-        about = f"Standard deviation over {attributes['samples']} samples. {about}"
-        layers.append(Layer(name, result.uncertainty, about, attributes))
-    agreement = None
-    if result.agreement is not None:
-        name = f"{place.sourceName} [agreement with synthetic {target}]"
-        what = "Local structure shared with the source, from 0 (chance) to 1; no measure of truth."
-        agreement = Layer(name, result.agreement, f"{what} {about}", attributes, (0.0, 1.0))
-    nodes = addLayers(place, layers)
-    return (
-        nodes[0],
-        nodes[1] if len(nodes) > 1 else None,
-        None if agreement is None else lambda: addLayers(place, [agreement])[0],
-    )
-
-
-def _attributes(place: Place, card: ModelCard, provenance: dict[str, Any]) -> dict[str, str]:
-    """What a result says of its origin."""
-    used = {key: str(provenance[key]) for key in ("version", "steps", "seed", "samples")}
-    return {
-        "model": card.id,
-        "weightsSHA256": card.weights_sha256,
-        **used,
-        "source": place.sourceName,
-        "synthetic": "1",
-    }

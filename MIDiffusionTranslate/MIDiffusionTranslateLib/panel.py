@@ -19,9 +19,12 @@ from slicer.i18n import tr as _
 
 from . import wording
 from .agreementline import AgreementLine
+from .batchsection import BatchSection
 from .collaborators import Job, Logic, Models, Packages
+from .comparisonsection import ComparisonSection
+from .devicememory import DeviceMemory
+from .downloadline import DownloadLine
 from .modelchooser import ModelChooser
-from .output import moveInto
 from .parameters import DEVICES, ComputerSettings, Sampler, TranslateParameters
 from .preview import pixmapOf
 from .runclock import RunClock
@@ -35,7 +38,6 @@ class TranslatePanel:
     Args:
         ui: the widgets by name (slicer.util.childWidgetVariables).
         logic, models, settings, packages: see collaborators.py and parameters.py.
-        confirm: asks the user a yes/no question.
         chooseFolder: asks the user for a folder, starting at the given one; empty if cancelled.
         show: brings a result (source node, new node) into the views.
     """
@@ -48,18 +50,16 @@ class TranslatePanel:
         settings: ComputerSettings,
         packages: Packages,
         *,
-        confirm: Callable[[str], bool],
         chooseFolder: Callable[[str], str],
         show: Callable[[Any, Any], None],
     ) -> None:
         self.ui, self.logic, self.settings, self.packages = ui, logic, settings, packages
-        self.confirm, self.show = confirm, show
+        self.show = show
         self.parameters: TranslateParameters | None = None
         self.job: Job | None = None
         self._clock = RunClock(0)
         self._speedKey = ("", "")
         self._source: Any = None
-        self._target: Any = None
         self.chooser = ModelChooser(ui, models, settings, chooseFolder, self._onModelsChanged)
         for device in DEVICES:
             ui.deviceSelector.addItem(wording.deviceLabel(device))
@@ -68,7 +68,13 @@ class TranslatePanel:
         ui.installButton.connect("clicked(bool)", lambda _checked: self.onInstall())
         ui.deviceSelector.connect("currentIndexChanged(int)", self.onDeviceChosen)
         ui.previewCheckBox.connect("toggled(bool)", lambda _on: self._showPreview(None))
-        self.agreement = AgreementLine(ui, self.say)
+        self.agreement = AgreementLine(ui)
+        self.comparison = ComparisonSection(ui, logic)
+        self.deviceMemory = DeviceMemory(ui, logic, settings, packages)
+        self.download = DownloadLine(ui, logic, self.chooser, self.say, self.refresh)
+        self.batch = BatchSection(
+            ui, logic, self._options, self._busy, chooseFolder, self._refreshButton
+        )
         self.say("")
         self.refresh()
 
@@ -76,10 +82,12 @@ class TranslatePanel:
         """The inputs to show and to run with; None between scenes."""
         self.parameters = parameters
         self.chooser.setParameters(parameters)
+        self.comparison.setParameters(parameters)
         self.refresh()
 
     def onDeviceChosen(self, index: int) -> None:
         self.settings.device = DEVICES[index]
+        self.deviceMemory.look()
         self.refresh()
 
     def _onModelsChanged(self, sentence: str | None) -> None:
@@ -95,10 +103,10 @@ class TranslatePanel:
         if parameters is None:
             return _("There is no scene.")
         source = parameters.sourceVolume
-        if obstacle := self.chooser.obstacle():
+        if self.batch.batch is not None:
+            return _("Several volumes are being translated: wait for them, or cancel it below.")
+        if obstacle := self._unready():
             return obstacle
-        if self.packages.missing():
-            return self.packages.offer()
         if source is None:
             return _("Select the volume to translate.")
         if source.GetClassName() != "vtkMRMLScalarVolumeNode":
@@ -113,6 +121,18 @@ class TranslatePanel:
             return _("The output can't be the source itself. Choose another output volume.")
         return ""
 
+    def _unready(self) -> str:
+        """Why nothing at all can be translated; empty if something can."""
+        if self.download.job is not None:
+            return _("A model is being downloaded: wait for it, or cancel it under Advanced.")
+        return self.chooser.obstacle() or self.packages.offer()
+
+    def _busy(self) -> str:
+        """Why no batch can start; empty if one can."""
+        if self.job is not None:
+            return _("A translation is running: wait for it, or cancel it.")
+        return self._unready()
+
     def refresh(self) -> None:
         """Brings every widget in line with the parameters and the state."""
         ui, running = self.ui, self.job is not None
@@ -123,6 +143,8 @@ class TranslatePanel:
         for section in (ui.inputsSection, ui.advancedSection):
             section.enabled = not running
         ui.runArea.visible = running
+        self.comparison.refresh()
+        self.batch.list()
         self._refreshButton()
 
     def _refreshButton(self) -> None:
@@ -181,38 +203,36 @@ class TranslatePanel:
         card, parameters = self.chooser.card, self.parameters
         if self.obstacle() or card is None or parameters is None:
             self.refresh()
-        elif self._licenceAccepted(card):
-            self._start(card, parameters)
         else:
-            text = _("Not translated: the licence of '{title}' was not accepted.")
-            self.say(text.format(title=card.title))
+            self._start(card, parameters)
 
-    def _licenceAccepted(self, card: ModelCard) -> bool:
-        if not card.non_commercial or self.settings.hasAccepted(card.id, card.weights_licence):
-            return True
-        if not self.confirm(wording.licenceQuestion(card)):
-            return False
-        self.settings.accept(card.id, card.weights_licence)
-        return True
+    def _options(self) -> dict[str, Any]:
+        """What the inputs say of how to translate, as logic.start takes it."""
+        parameters = self.parameters
+        assert parameters is not None
+        sampler = parameters.sampler
+        return {
+            "model": parameters.model,
+            "steps": parameters.steps,
+            "seed": parameters.seed,
+            "samples": parameters.samples,
+            "device": self.settings.device,
+            "modelFolder": self.settings.modelFolder or None,
+            "sampler": None if sampler is Sampler.default else sampler.value,
+        }
 
     def _start(self, card: ModelCard, parameters: TranslateParameters) -> None:
         self.say("")
         self.agreement.forget()
-        self._source, self._target = parameters.sourceVolume, parameters.outputVolume
+        self._source = parameters.sourceVolume
         units = _slices(self._source, card) * parameters.steps * parameters.samples
         self._clock = RunClock(units)
         self._speedKey = (card.id, self.settings.device)
-        sampler = parameters.sampler
         try:
             job = self.logic.start(
                 self._source,
-                model=parameters.model,
-                steps=parameters.steps,
-                seed=parameters.seed,
-                samples=parameters.samples,
-                device=self.settings.device,
-                modelFolder=self.settings.modelFolder or None,
-                sampler=None if sampler is Sampler.default else sampler.value,
+                **self._options(),
+                output=parameters.outputVolume,
                 onProgress=self.onProgress,
                 onDone=self.onDone,
             )
@@ -236,6 +256,8 @@ class TranslatePanel:
     def abandon(self, sentence: str = "") -> None:
         """Ends what runs, at once: the scene or the module goes away."""
         self.agreement.forget()
+        for part in (self.comparison, self.batch, self.deviceMemory):
+            part.abandon()
         if self.job is not None:
             self.job.abandon()  # which calls onDone
             self.say(sentence or self.ui.statusLabel.text)
@@ -265,7 +287,7 @@ class TranslatePanel:
         except Exception as error:
             logging.exception("MIDiffusion: the result could not be shown")
             sentence = _("The result could not be shown ({error}).").format(error=error)
-        self._source = self._target = None
+        self._source = None
         self.say(sentence)
         self.refresh()
 
@@ -273,9 +295,9 @@ class TranslatePanel:
         speed = self._clock.speed()
         if speed is not None:
             self.settings.setSpeed(*self._speedKey, speed)
-        job.node = moveInto(job.node, self._target)
         self.show(self._source, job.node)
         self.agreement.show(job)
+        self.comparison.offer(job.node)
 
     def _showPreview(self, image: np.ndarray | None) -> None:
         label = self.ui.previewLabel

@@ -8,7 +8,8 @@ with the licences the user has accepted and the times measured on this computer.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Protocol
 
 from slicer import vtkMRMLScalarVolumeNode
@@ -49,10 +50,14 @@ class TranslateParameters:
     seed - of the noise
     samples - how many to average; two or more also give a volume of the standard deviation
     sampler - method of integration
+    comparedVolume - the result to judge
+    referenceVolume - the real volume to judge it by
     """
 
     sourceVolume: vtkMRMLScalarVolumeNode
     outputVolume: vtkMRMLScalarVolumeNode
+    comparedVolume: vtkMRMLScalarVolumeNode
+    referenceVolume: vtkMRMLScalarVolumeNode
     model: str = ""
     steps: Annotated[int, WithinRange(1, 100)] = 10
     seed: Annotated[int, Minimum(0)] = 0
@@ -74,6 +79,16 @@ class Speed:
 
     startup_s: float
     unit_s: float
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Of a training run: folder of the images, id of the model, "mr" or "ct", time budget."""
+
+    data: str = ""
+    name: str = ""
+    kind: str = "mr"
+    minutes: int = 60
 
 
 class ComputerSettings:
@@ -119,3 +134,18 @@ class ComputerSettings:
     def setSpeed(self, model: str, device: str, speed: Speed) -> None:
         text = f"{speed.startup_s:.4g} {speed.unit_s:.4g}"
         self._store.setValue(f"MIDiffusion/Speed/{model}/{device}", text)
+
+    @property
+    def training(self) -> TrainingInputs:
+        """The inputs of the last training, so that it can be gone on with."""
+        text = str(self._store.value("MIDiffusion/Training", "") or "{}")
+        try:
+            inputs = TrainingInputs(**json.loads(text))
+        except (TypeError, ValueError):
+            return TrainingInputs()
+        return inputs if inputs.kind in ("mr", "ct") else TrainingInputs()
+
+    @training.setter
+    def training(self, inputs: TrainingInputs) -> None:
+        if inputs != self.training:
+            self._store.setValue("MIDiffusion/Training", json.dumps(asdict(inputs)))

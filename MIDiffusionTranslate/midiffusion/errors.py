@@ -63,6 +63,12 @@ class CorruptModel(MIDiffusionError):
     code = "corrupt-model"
 
 
+class LicenceNotAccepted(MIDiffusionError):
+    """The user has not accepted the terms under which a model may be used."""
+
+    code = "licence-not-accepted"
+
+
 class OutOfMemory(MIDiffusionError):
     """Even one slice at a time does not fit."""
 

@@ -102,6 +102,7 @@ WIDGETS: dict[str, type] = {
         QtWidgets.QGroupBox,
         QtWidgets.QLabel,
         QtWidgets.QLineEdit,
+        QtWidgets.QListWidget,
         QtWidgets.QProgressBar,
         QtWidgets.QPushButton,
         QtWidgets.QSlider,

@@ -32,9 +32,11 @@ def test_the_figure_is_shown_and_the_map_added_once(ready: PanelDriver) -> None:
     )
     assert match, text
     assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]  # nothing unasked
+    ended = ready.status
     ready.ui.agreementButton.click()
     assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]", NAME]
-    assert ready.status == f"Added: '{NAME}'."
+    assert ready.ui.agreementLabel.text == f"{text}\nAdded: '{NAME}'."
+    assert ready.status == ended  # how the translation ended stays to be read
     assert not ready.ui.agreementButton.enabled
     values = slicer.util.arrayFromVolume(ready.volumeNodes()[2])
     assert values.min() >= 0 and values.max() <= 1
@@ -83,5 +85,5 @@ def test_a_map_that_can_not_be_added_is_told(ready: PanelDriver) -> None:
 
     ready.panel.agreement._add = fail
     ready.ui.agreementButton.click()
-    assert ready.status == "The map could not be added (too large)."
+    assert ready.ui.agreementLabel.text.endswith("The map could not be added (too large).")
     assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from bundles import changeCard, saveTiny
-from midiffusion.errors import DependencyMissing, MIDiffusionError
+from midiffusion.errors import DependencyMissing, WorkerDied
 from panel.conftest import MODULE, ROOT, PanelDriver
 
 AddVolume = Callable[..., Any]
@@ -195,17 +195,13 @@ def test_the_sampler_s_choices_are_those_there_are() -> None:
 # licences
 
 
-class StartedError(MIDiffusionError):
-    """What a logic raises that only says that it was asked."""
-
-
-class Starter:
-    def start(self, sourceNode: Any, **arguments: Any) -> Any:
-        raise StartedError("started")
+def refuse(folder: Path) -> Any:
+    """What starts no worker, and says that it was asked to."""
+    raise WorkerDied("started")
 
 
 def test_a_non_commercial_licence_is_asked_for_once(ready: PanelDriver, models: Path) -> None:
-    ready.panel.logic = Starter()
+    ready.widget.logic.launcher = refuse
     changeCard(models / "tiny", non_commercial=True, weights_licence="CC BY-NC 4.0")
     ready.panel.chooser.list()
     ready.session.app.setTesting(False)
@@ -227,7 +223,7 @@ def test_a_non_commercial_licence_is_asked_for_once(ready: PanelDriver, models: 
 
 
 def test_testing_mode_asks_nothing(ready: PanelDriver, models: Path) -> None:
-    ready.panel.logic = Starter()
+    ready.widget.logic.launcher = refuse
     changeCard(models / "tiny", non_commercial=True)
     ready.panel.chooser.list()
     ready.click()

@@ -73,9 +73,7 @@ def compare(
         )
     scaled = Volume(intensity.forward(reference.data)[0], reference.ijkToRAS)
     target, covered = _resampled(scaled, output, on_slice)
-    subject = Subject(
-        "the result", output, target, head=head_mask(target, modality) & covered
-    )
+    subject = Subject("the result", output, target, head=head_mask(target, modality) & covered)
     try:
         figures = score_subject(output.data, subject, None, modality)
     except InvalidData as error:

@@ -1,0 +1,112 @@
+"""What a batch is made of: volumes of the scene, or files of a folder; and its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import slicer
+from midiffusion.card import ModelCard
+from midiffusion.errors import InvalidParameter, UnreadableFile
+
+from .batch import Batch, BatchItem, OnDone, OnProgress
+from .job import WorkerJob
+from .tables import addRow, addTable
+from .workerreport import WorkerProgress
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+COLUMNS = (
+    ("Volume", str),
+    ("State", str),
+    ("Result", str),
+    ("Agreement", float),
+    ("Seconds", float),
+    ("Message", str),
+)
+
+
+def volumeFiles(folder: str | Path) -> list[Path]:
+    """The volumes in a folder, by name; none where there is no such folder."""
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        return []
+    return sorted(
+        file for file in place.iterdir() if file.name.lower().endswith(ENDINGS) and file.is_file()
+    )
+
+
+def batchItems(
+    logic: Any,
+    sources: Sequence[Any] | str | Path,
+    outputFolder: str | Path | None,
+    options: dict[str, Any],
+) -> list[BatchItem]:
+    """One item for each source: a volume node, a file, or all files of a folder.
+
+    Raises InvalidParameter, UnreadableFile, and what `logic.request` raises.
+    """
+    card, parameters = logic.request(**options)
+    if isinstance(sources, (str, Path)):
+        folder, sources = sources, volumeFiles(sources)
+        if not sources:
+            raise UnreadableFile(
+                f"'{folder}' holds no volumes ({', '.join(ENDINGS)}): choose another folder."
+            )
+    if not sources:
+        raise InvalidParameter("There is nothing to translate: choose at least one volume.")
+    if not any(isinstance(source, (str, Path)) for source in sources):
+        return [
+            BatchItem(node.GetName(), partial(_beginNode, logic, node, options)) for node in sources
+        ]
+    if outputFolder is None or not Path(outputFolder).expanduser().is_dir():
+        raise InvalidParameter("Name an existing folder for the translated files.")
+    place = Path(outputFolder).expanduser()
+    items = []
+    for file in map(Path, sources):
+        fields = {**parameters, "source_file": str(file.resolve())}
+        fields["output_file"] = str(place.resolve() / outputName(file, card))
+        items.append(BatchItem(file.name, partial(_beginFile, logic, fields)))
+    return items
+
+
+def outputName(file: Path, card: ModelCard) -> str:
+    """Name of the translated file: that of the source, what it is, the same ending."""
+    ending = next((e for e in ENDINGS if file.name.lower().endswith(e)), "")
+    stem = file.name[: len(file.name) - len(ending)]
+    target = card.target_modality.removeprefix("MR ").replace(" ", "-")
+    return f"{stem}_synthetic-{target}{ending or '.nrrd'}"
+
+
+def _beginNode(
+    logic: Any, node: Any, options: dict[str, Any], onProgress: OnProgress, onDone: OnDone
+) -> WorkerJob:
+    job: WorkerJob = logic.start(node, **options, onProgress=onProgress, onDone=onDone)
+    return job
+
+
+def _beginFile(
+    logic: Any, fields: dict[str, Any], onProgress: OnProgress, onDone: OnDone
+) -> WorkerJob:
+    def heard(kind: str, event: dict[str, Any]) -> None:
+        if kind == "progress":
+            onProgress(WorkerProgress.ofEvent(event))
+
+    job: WorkerJob = logic.begin(
+        "translate_file", fields, name="translation", onDone=onDone, onEvent=heard
+    )
+    return job
+
+
+def addSummary(batch: Batch) -> None:
+    """The batch's summary as a table of the scene, in `batch.table`; a scene that is being closed
+    gets none."""
+    scene = slicer.mrmlScene
+    if scene is None or scene.IsClosing():
+        return
+    table = addTable(scene, "MIDiffusion batch", COLUMNS)
+    for item in batch.items:
+        state = "not started" if item.seconds is None else item.state
+        addRow(table, [item.name, state, item.result, item.agreement, item.seconds, item.message])
+    batch.table = table

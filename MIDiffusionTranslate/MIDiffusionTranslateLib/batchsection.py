@@ -1,0 +1,258 @@
+"""The section that translates many volumes: what it shows, and what a click does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from midiffusion.errors import MIDiffusionError
+from slicer.i18n import tr as _
+
+from . import wording
+from .batch import Batch
+from .batches import volumeFiles
+from .collaborators import Logic
+
+
+class BatchSection:
+    """Presenter of the batch: the panel's inputs for each of the ticked volumes.
+
+    Args:
+        ui: the widgets by name.
+        logic: runs the translations.
+        options: the panel's model, steps and so on, as logic.start takes them.
+        blocked: why no translation can start at present; empty if one can.
+        chooseFolder: asks the user for a folder, starting at the given one; empty if cancelled.
+        changed: called when a batch begins or ends.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        logic: Logic,
+        options: Callable[[], dict[str, Any]],
+        blocked: Callable[[], str],
+        chooseFolder: Callable[[str], str],
+        changed: Callable[[], object],
+    ) -> None:
+        self.ui, self.logic = ui, logic
+        self._options, self._blocked = options, blocked
+        self._chooseFolder, self._changed = chooseFolder, changed
+        self.batch: Batch | None = None
+        self._sources: list[Any] = []  # nodes or files, as listed
+        self._shown: list[tuple[str, str]] = []  # their keys and names
+        self._unticked: set[str] = set()
+        for label in (_("Volumes of the scene"), _("Files of a folder")):
+            ui.batchFromSelector.addItem(label)
+        ui.batchFromSelector.connect("currentIndexChanged(int)", lambda _index: self.list())
+        ui.batchSection.connect("contentsCollapsed(bool)", lambda _collapsed: self.list())
+        for edit, button in (
+            (ui.batchFolderEdit, ui.batchFolderButton),
+            (ui.batchOutputEdit, ui.batchOutputButton),
+        ):
+            edit.connect("editingFinished()", self.list)
+            button.connect("clicked(bool)", lambda _checked, edit=edit: self._onBrowse(edit))
+        ui.batchList.connect("itemChanged(QListWidgetItem*)", self._onTicked)
+        ui.batchButton.connect("clicked(bool)", lambda _checked: self.onClick())
+        self.say("")
+        self.list()
+
+    # what is shown
+
+    @property
+    def _ofFolder(self) -> bool:
+        return bool(self.ui.batchFromSelector.currentIndex == 1)
+
+    def list(self) -> None:
+        """Lists the volumes there are. While a batch runs the list is that of the batch."""
+        if self.batch is not None:
+            return
+        sources: list[Any] = (
+            [*volumeFiles(self.ui.batchFolderEdit.text)] if self._ofFolder else _imagesOfScene()
+        )
+        shown = [(_keyOf(source), _nameOf(source)) for source in sources]
+        if shown != self._shown:  # else what became of them stays to be read
+            self._sources, self._shown = sources, shown
+            self._fill()
+        self.refresh()
+
+    def _fill(self) -> None:
+        view = self.ui.batchList
+        blocked = view.blockSignals(True)
+        view.clear()
+        for source in self._sources:
+            item = qt.QListWidgetItem(_nameOf(source))
+            ticked = _keyOf(source) not in self._unticked
+            item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+            view.addItem(item)
+        view.blockSignals(blocked)
+
+    def _onTicked(self, item: Any) -> None:
+        key = _keyOf(self._sources[self.ui.batchList.row(item)])
+        if item.checkState() == qt.Qt.Checked:
+            self._unticked.discard(key)
+        else:
+            self._unticked.add(key)
+        self.refresh()
+
+    @property
+    def chosen(self) -> list[Any]:
+        """The ticked volumes or files."""
+        return [source for source in self._sources if _keyOf(source) not in self._unticked]
+
+    def obstacle(self) -> str:
+        """Why no batch can start, as a sentence that says what to do; empty if one can."""
+        if blocked := self._blocked():
+            return blocked
+        if self._ofFolder and not self._sources:
+            return _("Choose a folder with volumes.")
+        if not self.chosen:
+            return _("Tick the volumes to translate.")
+        output = self.ui.batchOutputEdit.text.strip()
+        if self._ofFolder and not (output and Path(output).expanduser().is_dir()):
+            return _("Choose an existing folder for the results.")
+        return ""
+
+    def refresh(self) -> None:
+        """Brings every widget in line with the inputs and the state."""
+        ui, batch = self.ui, self.batch
+        ui.batchInputs.enabled = batch is None
+        ui.batchFolders.visible = self._ofFolder
+        ui.batchArea.visible = batch is not None
+        obstacle = "" if batch is not None else self.obstacle()
+        ui.batchHintLabel.text = obstacle
+        ui.batchHintLabel.visible = bool(obstacle)
+        button = ui.batchButton
+        if batch is not None:
+            button.text = _("Cancelling...") if batch.cancelling else _("Cancel")
+            button.enabled = not batch.cancelling
+            button.toolTip = _("Ends the batch. What is finished is kept.")
+        else:
+            button.text = _("Translate the ticked volumes")
+            button.enabled = not obstacle
+            button.toolTip = obstacle or _(
+                "Translates one after the other, with the target and the steps from above."
+            )
+
+    def say(self, sentence: str) -> None:
+        """The line that says what happened and what to do."""
+        self.ui.batchStatusLabel.text = sentence
+        self.ui.batchStatusLabel.visible = bool(sentence)
+
+    # what a click does
+
+    def _onBrowse(self, edit: Any) -> None:
+        folder = self._chooseFolder(edit.text)
+        if folder:
+            edit.text = folder
+            self.list()
+
+    def onClick(self) -> None:
+        """The one button: Translate when idle, Cancel when running."""
+        if self.batch is not None:
+            self.batch.cancel()
+            self.refresh()
+            return
+        if self.obstacle():
+            self.refresh()
+            return
+        self.say("")
+        output = self.ui.batchOutputEdit.text.strip() if self._ofFolder else None
+        try:
+            batch = self.logic.startAll(
+                self.chosen, output, self._onProgress, self._onDone, **self._options()
+            )
+        except MIDiffusionError as error:
+            self.say(str(error))
+            return
+        if not batch.finished:
+            self.batch = batch
+            self._onProgress(batch)
+        self._changed()
+        self.refresh()
+
+    def abandon(self) -> None:
+        """The scene or the module goes away."""
+        if self.batch is not None:
+            self.batch.abandon()  # which calls _onDone
+
+    # what the batch says
+
+    def _onProgress(self, batch: Batch) -> None:
+        ui, done = self.ui, sum(item.seconds is not None for item in batch.items)
+        part = 0.0 if batch.progress is None else batch.progress.fraction
+        ui.batchBar.value = round(100 * (done + part) / len(batch.items))
+        if batch.current is not None and batch.current.state == "running":
+            text = _("{number} of {count}: {name}").format(
+                number=done + 1, count=len(batch.items), name=batch.current.name
+            )
+            if batch.progress is not None:
+                text += "\n" + wording.progressText(batch.progress)
+            ui.batchProgressLabel.text = text
+        if batch.progress is None:
+            self._showStates(batch)
+
+    def _showStates(self, batch: Batch) -> None:
+        """What became of each volume, beside its name."""
+        view = self.ui.batchList
+        blocked = view.blockSignals(True)
+        rows = [n for n, source in enumerate(self._sources) if source in self.chosen]
+        for row, item in zip(rows, batch.items, strict=True):
+            words = {
+                "waiting": "",
+                "running": _("running"),
+                "done": _("done"),
+                "failed": _("failed"),
+                "cancelled": _("not translated"),
+            }[item.state]
+            entry = view.item(row)
+            entry.setText(f"{item.name}: {words}" if words else item.name)
+            entry.setToolTip(item.message or item.result)
+        view.blockSignals(blocked)
+
+    def _onDone(self, batch: Batch) -> None:
+        self.batch = None
+        self._showStates(batch)
+        self.say(endingText(batch))
+        self._changed()
+        self.refresh()
+
+
+def endingText(batch: Batch) -> str:
+    """How a batch ended, and where to read more."""
+    done, failed = batch.count("done"), batch.count("failed")
+    left = len(batch.items) - done - failed
+    parts = [_("{done} of {count} translated").format(done=done, count=len(batch.items))]
+    if failed:
+        parts.append(_("{failed} failed").format(failed=failed))
+    if left:
+        parts.append(_("{left} not translated, because it was cancelled").format(left=left))
+    sentences = [", ".join(parts) + "."]
+    first = next((item for item in batch.items if item.state == "failed"), None)
+    if first is not None:
+        sentences.append(f"{first.name}: {first.message}")
+    if batch.table is not None:
+        sentences.append(_("Summary: table '{name}'.").format(name=batch.table.GetName()))
+    return " ".join(sentences)
+
+
+def _imagesOfScene() -> list[Any]:
+    """The scene's images that are no results and no label maps."""
+    return [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and node.GetAttribute("MIDiffusion.synthetic") is None
+    ]
+
+
+def _nameOf(source: Any) -> str:
+    return source.name if isinstance(source, Path) else str(source.GetName())
+
+
+def _keyOf(source: Any) -> str:
+    return str(source) if isinstance(source, Path) else str(source.GetID())
