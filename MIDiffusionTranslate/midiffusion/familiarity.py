@@ -43,9 +43,14 @@ _TISSUE = 0.15  # model units: above the noise of air, below soft tissue
 _WIDTH = 0.04
 _STRUCTURE_WEIGHT = 0.1  # of structure against outline
 _MOST_SLICES = 48
-_FEW = 5  # slices: with fewer a turn can't be told, and the limit is that of a single slice
-_MARGIN = 0.15  # by which another turn has to fit better
+_FEW = 5  # slices: fewer are judged as a single slice is
+# By how much another turn has to fit better: together slices tell it surely, one of them does not.
+_MARGIN, _MARGIN_FEW = 0.05, 0.3
 _VERSION = 1
+_UNLIKE = (
+    "The slices of the source don't look like the model's training images: another part of the "
+    "body, another plane than the header says, or no patient at all."
+)
 
 Floats = NDArray[np.float64]
 
@@ -118,21 +123,21 @@ class Familiar:
         distances = np.stack([self.distance(shapes.turned(turn)) for turn in TURNS])
         better = np.argsort(distances.min(axis=0), kind="stable")[: -(-count // 2)]
         by_turn = distances[:, better]
-        upright = float(np.median(by_turn[0]))
-        best = int(np.argmin(by_turn.mean(axis=1)))
+        typical, fit = np.median(by_turn, axis=1), by_turn.mean(axis=1)
+        best = int(np.argmin(fit))
+        few = count < _FEW
+        limit = self.slice_limit if few else self.volume_limit
         problem = self._size_problem(shapes.area_cm2)
-        margin = float(np.mean(by_turn[0] - by_turn[best]))
-        if problem is None and count >= _FEW and margin > _MARGIN:
+        if problem is None and fit[0] - fit[best] > (_MARGIN_FEW if few else _MARGIN):
             problem = (
                 "The slices of the source would look more like the model's training images if they "
                 f"were turned by {TURNS[best]} degrees: the orientation in its header may be wrong."
+                if typical[best] <= limit
+                else _UNLIKE
             )
-        if upright > (self.slice_limit if count < _FEW else self.volume_limit):
-            problem = problem or (
-                "The slices of the source don't look like the model's training images: another "
-                "part of the body, another plane than the header says, or no patient at all."
-            )
-        return Judgement(upright, TURNS[best], problem)
+        if problem is None and typical[0] > limit:
+            problem = _UNLIKE
+        return Judgement(float(typical[0]), TURNS[best], problem)
 
     def _size_problem(self, area_cm2: Floats) -> str | None:
         large, (low, high) = large_area(area_cm2), self.area_cm2

@@ -110,10 +110,12 @@ def test_neck_and_air_in_half_of_the_slices_do_not_matter(familiar):
     assert problem(familiar, slices) is None
 
 
-def test_few_slices_are_not_judged_by_their_turn(familiar):
-    """One slice may fit better turned by chance: it takes five to say so."""
-    tilted = np.rot90(egg(np.random.default_rng(7), 4), 2, axes=(1, 2))
-    assert "turned" not in str(problem(familiar, tilted))
+def test_a_single_slice_is_judged_too_and_with_more_caution(familiar):
+    for seed in range(30, 50):
+        assert problem(familiar, egg(np.random.default_rng(seed), 1)) is None
+    tilted = np.rot90(egg(np.random.default_rng(7), 1), 1, axes=(1, 2))
+    assert "turned" in str(problem(familiar, tilted))
+    assert familiar.slice_limit > familiar.volume_limit / 1.5
 
 
 def test_the_card_keeps_it(familiar, card_values, tmp_path):
@@ -154,7 +156,8 @@ def test_wilson_interval():
 
 
 def test_the_benchmark_makes_what_it_says(familiar, card_values):
-    card = ModelCard.from_dict({**card_values, "familiar": familiar.to_dict()})
+    values = {**card_values, "pixel_mm": PIXEL_MM, "familiar": familiar.to_dict()}
+    card = ModelCard.from_dict(values)
     stack = egg(np.random.default_rng(9), 12)
     volume = Volume(stack, np.diag([-PIXEL_MM, -PIXEL_MM, 5.0, 1.0]))
     assert judge(volume, card).problem is None
@@ -175,7 +178,8 @@ def test_the_benchmark_makes_what_it_says(familiar, card_values):
 
 
 def test_the_command_counts_warnings(familiar, card_values, tmp_path, monkeypatch, capsys):
-    card = ModelCard.from_dict({**card_values, "familiar": familiar.to_dict()})
+    values = {**card_values, "pixel_mm": PIXEL_MM, "familiar": familiar.to_dict()}
+    card = ModelCard.from_dict(values)
     good = Volume(egg(np.random.default_rng(10), 9), np.diag([-PIXEL_MM, -PIXEL_MM, 5.0, 1.0]))
     made = [(sources.HEADS[2], "a", good), (sources.HEADS[2], "b", scaled(good, 2.0))]
     monkeypatch.setattr(sources, "cases", lambda root: [*made, ("turned", "a", turned(good, 180))])
