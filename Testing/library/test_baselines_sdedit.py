@@ -80,7 +80,7 @@ def test_starting_from_noise_alone_fails_that_check():
 def test_the_level_is_chosen_on_the_training_pairs():
     faithful, free = _method(), _method()
     assert faithful.level == DEFAULT_LEVEL
-    # Where the target is the source, or the prior's own mean whatever the source, the best is known.
+    # Where the target is the source, or the mean of the prior, the best level is known.
     faithful.fit([_subject(0)], Budget(steps=1))
     free.fit([_subject(0, PATTERN)], Budget(steps=1))
     assert faithful.level == min(LEVELS)

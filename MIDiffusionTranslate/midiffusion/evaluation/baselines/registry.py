@@ -39,7 +39,7 @@ class Options:
     device: str = "cpu"
     seed: int = 0
     size: int = 128
-    width: float = 0.25
+    width: float = 0.125
     paired_share: float = PAIRED_SHARE
     model: str = ""
     model_folder: Path | None = None

@@ -1,0 +1,59 @@
+"""The published recipe: its two maps against the estimator on the state that it was made for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from midiffusion.errors import InvalidData
+from midiffusion.evaluation.baselines import Budget
+from midiffusion.evaluation.baselines.published import Published, PublishedCondition
+from midiffusion.evaluation.datasets import Subject
+from midiffusion.lmi import LocalMutualInformation
+from midiffusion.volume import Volume
+
+SIDE = 8
+
+
+def test_the_maps_are_those_of_the_source_and_of_the_variance_preserving_state():
+    random = torch.Generator().manual_seed(0)
+    source = torch.rand(2, 1, SIDE, SIDE, generator=random)
+    clean, noise = torch.rand(2, 2, 1, SIDE, SIDE, generator=random)
+    kept = torch.tensor([0.9, 0.2])[:, None, None, None]  # alpha bar of DDPM, one per image
+    preserving = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+    sigma = ((1 - kept) / kept).sqrt()
+    channels = PublishedCondition(source).channels(clean + sigma * noise, sigma.flatten())
+    lmi = LocalMutualInformation("reference", search="shift")
+    torch.testing.assert_close(channels[:, :1], lmi(source, source))
+    # Intensities are cut to whole grey levels: rounding may move a pixel by one of them.
+    expected = lmi(source, preserving)
+    assert (channels[:, 1:] - expected).abs().median() < 1e-5
+    assert (channels[:, 1:] - expected).abs().max() < 0.05
+
+
+def test_some_of_the_slices_have_the_maps_they_have_among_all():
+    random = torch.Generator().manual_seed(1)
+    source, state = torch.rand(2, 3, 1, SIDE, SIDE, generator=random)
+    whole = PublishedCondition(source)
+    part = whole.select(slice(1, 3)).channels(state[1:], 0.5)
+    torch.testing.assert_close(part, whole.channels(state, 0.5)[1:])
+
+
+def _squares(count, first=0):
+    """One square each, bright in the target and half as bright in the source."""
+    subjects = []
+    for number in range(first, first + count):
+        top, left = np.random.default_rng(number).integers(1, 5, 2)
+        target = np.zeros((1, SIDE, SIDE), np.float32)
+        target[0, top : top + 3, left : left + 3] = 0.8
+        volume = Volume(0.5 * target, np.diag([-6.0, -6, 6, 1]), "T1")
+        subjects.append(Subject(str(number), volume, target, target > 0))
+    return subjects
+
+
+def test_no_subjects_no_training_and_no_translation_before():
+    method = Published(size=SIDE, network={"channels": (8, 8)})
+    with pytest.raises(InvalidData, match="'published, 50 of 1000 steps' needs training subjects"):
+        method.fit([], Budget(steps=1))
+    with pytest.raises(RuntimeError, match="fit"):
+        method.translate(_squares(1)[0].source)

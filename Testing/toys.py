@@ -1,0 +1,45 @@
+"""Subjects whose target is known: discs in a head, the target an intensity map of the source."""
+
+from __future__ import annotations
+
+import numpy as np
+from midiffusion.evaluation.baselines.method import Method
+from midiffusion.evaluation.datasets import Subject
+from midiffusion.volume import Volume
+
+SIDE = 32
+
+
+def discs(count: int, first: int = 0, side: int = SIDE) -> list[Subject]:
+    """Discs of two tissues in a third; the target is the source's contrast turned over inside the
+    head. Subject `first` and those that follow it are always the same."""
+    rows, columns = np.mgrid[:side, :side]
+    half, subjects = side / 2, []
+    for number in range(first, first + count):
+        random = np.random.default_rng(number)
+        head = (rows - half) ** 2 + (columns - half) ** 2 < (0.8 * half) ** 2
+        source = np.where(head, 0.3, 0.0)
+        for level in (0.6, 0.9, 0.6, 0.9):
+            centre, radius = random.uniform(0.3, 0.7, 2) * side, random.uniform(0.06, 0.16) * side
+            disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
+            source[disc & head] = level
+        target = np.where(head, 1.1 - source, 0).astype(np.float32)
+        volume = Volume(source[None].astype(np.float32), np.diag([-6.0, -6, 6, 1]), "T1")
+        subjects.append(Subject(str(number), volume, target[None], head[None]))
+    return subjects
+
+
+def strangers(subjects: list[Subject]) -> list[Subject]:
+    """The same sources, each with the target of the next."""
+    others = [*subjects[1:], subjects[0]]
+    return [
+        Subject(a.id, a.source, b.target, b.head) for a, b in zip(subjects, others, strict=True)
+    ]
+
+
+def error(method: Method, subjects: list[Subject]) -> float:
+    """Mean absolute error in the discs, which nothing but the map explains."""
+    errors = [
+        np.abs(method.translate(s.source) - s.target)[s.source.data > 0.5].mean() for s in subjects
+    ]
+    return float(np.mean(errors))
