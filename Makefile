@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check
 
-.PHONY: demo test lint screenshots clean
+.PHONY: demo test lint performance screenshots clean
 
 demo: $(VENV)/.demo
 	$(PY) Testing/demo.py
@@ -25,6 +25,9 @@ test: $(VENV)/.test
 lint: $(VENV)/.lint
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+performance: $(VENV)/.test
+	$(PY) benchmarks/make_performance_doc.py
 
 screenshots: $(VENV)/.test
 	QT_QPA_PLATFORM=offscreen $(PY) Testing/panel/screenshots.py

@@ -59,6 +59,7 @@ def _worker(
     """Seconds to the first of each of _EVENTS."""
     with tempfile.TemporaryDirectory() as name:
         job = {
+            "task": "translate",
             "ijkToRAS": volume.ijkToRAS.tolist(),
             "modality": volume.modality,
             "model": model,

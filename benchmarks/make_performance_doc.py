@@ -1,0 +1,202 @@
+"""Writes docs/performance.md and its picture from the result files in this folder.
+
+    make performance        (or: python benchmarks/make_performance_doc.py)
+
+Which file belongs to which table its name says: `lmi_*.json`, `sampler_*.json`, `speed_*.json`.
+Nothing in the document is written by hand, and a test compares it with the files. The picture
+carries a digest of the figures that it shows; drawing it needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "MIDiffusionTranslate"))
+
+from midiffusion.evaluation.report import markdown_table  # noqa: E402
+from midiffusion.evaluation.speed.tables import exponents, place, table  # noqa: E402
+
+RESULTS = ROOT / "benchmarks"
+DOCUMENT = ROOT / "docs/performance.md"
+PICTURE = ROOT / "docs/images/growth.svg"
+
+_HEAD = """# How fast
+
+*Written by `make performance` from the result files in `benchmarks/`; not to be edited by hand.*
+
+Every line names where it was measured: device, threads, the number format of the network,
+version of PyTorch, and what else a reader has to know. Ratios are of two sides measured in turns
+in one run. Times are by the clock on the wall; on one thread of a CPU the evaluation, the stages of
+a volume and the growth are processor time instead, which other programs disturb little. What was not measured says so; the commands for a GPU are in
+[gpu-runbook.md](gpu-runbook.md)."""
+
+_PICTURE = "![Time and memory against slices and their side](images/growth.svg)"
+_SECTIONS = {
+    "volume": """## A whole volume
+
+160 slices of 128 x 128 pixels from voxels to voxels, one sample, the steps of the model's card.
+*Processor seconds* are those of all threads: on an idle CPU nearly the seconds times the
+threads, much less where others used the computer. The stages are those of a second run.
+
+```
+midiffusion benchmark speed --parts volume --json benchmarks/speed_volume_NAME.json
+```""",
+    "evaluation": """## One evaluation, milliseconds a slice
+
+*Evaluation*: network and cross maps. *LMI of a run*: self and cross maps over a run of the
+card's steps; above a noise level there are no cross maps. *Utilisation*: operations of the
+network a second over those of the fastest square matrix product, in the same number format, on
+the same device, in the same run.
+
+```
+midiffusion benchmark speed --parts evaluation --json benchmarks/speed_evaluation_NAME.json
+```""",
+    "lmi": """## LMI against its definition
+
+One slice of 128 x 128 pixels. The definition, on as many threads, unfolds the neighbourhoods and
+keeps the joint density of all pixels in memory; a ratio is always over that of the published
+mode (nine windows). The last column is the largest difference of a map to the definition of its
+own estimator.
+
+```
+midiffusion benchmark lmi --json benchmarks/lmi_NAME.json
+```""",
+    "sampler": """## Evaluations that are enough
+
+The fewest of those tried from which on the SSIM against the real target stays within 1 % of that
+of the converged sample (129 evaluations of `dpmpp_2m`). [results.md](results.md) has the whole
+table.
+
+```
+midiffusion benchmark sampler --data DATA --json benchmarks/sampler_NAME.json
+```""",
+    "growth": """## Growth with slices and pixels
+
+Two evaluations, each volume in a fresh process; memory is the rise over that process with the
+model loaded.
+
+```
+midiffusion benchmark speed --parts growth --json benchmarks/speed_growth_NAME.json
+```""",
+    "startup": """## Start of a worker, seconds
+
+From the start of the process, median; *first event* is when the panel has something to show, *first
+progress* comes with the model loaded and one evaluation of two slices done.
+
+```
+midiffusion benchmark speed --parts startup --json benchmarks/speed_startup_NAME.json
+```""",
+}
+
+
+def reports(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The result files of a kind, in the order of their names."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob(f"{kind}_*.json"))]
+
+
+def document(folder: Path) -> str:
+    """The whole document."""
+    parts = [_HEAD]
+    for part, text in _SECTIONS.items():
+        found, tables = _section(folder, part)
+        parts += [text, *tables]
+        missing = [
+            name
+            for name, kind in (("a CPU", "cpu"), ("a GPU", "cuda"))
+            if not any(report["device"].startswith(kind) for report in found)
+        ]
+        if missing:
+            parts.append(f"Not measured: on {' and on '.join(missing)}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(folder: Path, part: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The reports of a section and what stands below its text."""
+    if part == "lmi":
+        found = reports(folder, "lmi")
+        return found, [_lmi(found)] if found else []
+    if part == "sampler":
+        found = reports(folder, "sampler")
+        return found, [_sampler(found)] if found else []
+    found = [report for report in reports(folder, "speed") if part in report]
+    tables = [table(found, part)] if found else []
+    if part == "growth":
+        tables += [exponents(report) for report in found]
+        tables += [_PICTURE] if found else []
+    return found, tables
+
+
+def _lmi(found: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            f"{report['device']}, PyTorch {report['torch']}",
+            f"{row['case']} ({row['images']})",
+            f"{row['seconds'] * 1e3:.1f}",
+            f"{row['baseline_seconds'] * 1e3:.0f}",
+            f"{row['faster']:.1f}",
+            "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.1f}",
+            "" if row["smaller"] is None else f"{row['smaller']:.0f}",
+            f"{row['own_difference']:.0e}",
+        ]
+        for report in found
+        for row in report["rows"]
+    ]
+    header = ["device", "case", "ms", "definition, ms", "times faster", "MB", "times smaller"]
+    return markdown_table([*header, "difference"], rows)
+
+
+def _sampler(found: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(n for r in found for n in r["evaluations_for_99_percent_ssim"]))
+    rows = [
+        [f"{report['model']}, {report['slices']} slices, {report['device']}"]
+        + [str(report["evaluations_for_99_percent_ssim"].get(n) or "none tried") for n in names]
+        for report in found
+    ]
+    return markdown_table(["model", *names], rows)
+
+
+def digest(folder: Path) -> str | None:
+    """Of the figures that the picture shows; None where there are none."""
+    shown = [r["growth"] for r in reports(folder, "speed") if "growth" in r]
+    if not shown:
+        return None
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+
+def draw(folder: Path, target: Path) -> None:
+    """The picture: time and memory, against slices and pixels, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "growth"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(8, 6), sharey="row", layout="constrained")
+    for report in reports(folder, "speed"):
+        if "growth" not in report:
+            continue
+        for column, axis in enumerate(("slices", "size")):
+            points = report["growth"][axis]["points"]
+            along = [point[axis] for point in points]
+            memory = [(point["memory_bytes"] or float("nan")) / 1e6 for point in points]
+            for row, values in enumerate(([point["seconds"] for point in points], memory)):
+                axes[row, column].loglog(along, values, "o-", label=place(report))
+    for column, name in enumerate(("slices of 128 x 128 pixels", "side of a slice, pixels")):
+        axes[1, column].set_xlabel(name)
+    for row, name in enumerate(("seconds, two evaluations", "memory, MB")):
+        axes[row, 0].set_ylabel(name)
+    if axes[0, 0].lines:
+        axes[0, 0].legend(fontsize=6)
+    figure.savefig(target, metadata={"Date": None, "Description": digest(folder)})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document(RESULTS), encoding="utf-8")
+    if digest(RESULTS) is not None:
+        draw(RESULTS, PICTURE)
