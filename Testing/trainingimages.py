@@ -12,7 +12,7 @@ import numpy as np
 
 MODULE = Path(__file__).resolve().parents[1] / "MIDiffusionTranslate"
 
-# Run before the worker: a network that is trained in no time, and minutes of four seconds.
+# Run before the worker: a network that is trained in no time, and shorter minutes.
 _QUICK = """
 import dataclasses
 import sys
@@ -27,20 +27,21 @@ def quick(cls, target):
         precision="float32",
     )
 def short(*arguments, max_minutes, **others):
-    return train(*arguments, max_minutes=max_minutes / 15, **others)
+    return train(*arguments, max_minutes=max_minutes * float(sys.argv[3]) / 60, **others)
 TrainingConfig.for_own_images, cli.train = classmethod(quick), short
 loop.CHECKPOINT_S, loop.REPORT_S = float(sys.argv[2]), 0.2
 worker.main(sys.argv[1:2])
 """
 
 
-def quickLauncher(checkpoint_s: float) -> Callable[[Path], Any]:
-    """A launcher of the real worker, trimmed so; with seconds between two checkpoints."""
+def quickLauncher(checkpoint_s: float, minute_s: float = 4.0) -> Callable[[Path], Any]:
+    """A launcher of the real worker, trimmed so: with the seconds between two checkpoints, and
+    those that a minute lasts."""
     from MIDiffusionTranslateLib.process import WorkerProcess
 
     def launch(folder: Path) -> WorkerProcess:
         # The last word is how tests tell a worker among the processes.
-        words = [str(folder), str(checkpoint_s), "midiffusion.worker"]
+        words = [str(folder), str(checkpoint_s), str(minute_s), "midiffusion.worker"]
         environment = {**os.environ, "PYTHONPATH": str(MODULE)}
         return WorkerProcess([sys.executable, "-c", _QUICK, *words], environment, folder)
 
