@@ -295,18 +295,19 @@ def firstImage() -> Any:
     return None
 
 
-def smallSample(every: int = 4) -> Any:
-    """The sample T1 with one voxel in `every` along each axis, as a new volume of the scene."""
+def smallSample(every: int = 4, contrast: str = "T1W") -> Any:
+    """The sample T1 (or "FLAIR") with one voxel in `every` along each axis, as a new volume of the scene."""
     import SimpleITK
 
     folder = sampleFolder()
     assert folder is not None, "the sample data are not installed"
-    image = SimpleITK.ReadImage(str(folder / "openms_long19_T1W.nii.gz"))[::every, ::every, ::every]
+    image = SimpleITK.ReadImage(str(folder / f"openms_long19_{contrast}.nii.gz"))
+    image = image[::every, ::every, ::every]
     toRAS = np.diag([-1.0, -1.0, 1.0, 1.0])
     axes = np.eye(4)
     axes[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
     axes[:3, 3] = image.GetOrigin()
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Small T1")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"Small {contrast}")
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(toRAS @ axes))
     slicer.util.updateVolumeFromArray(node, SimpleITK.GetArrayFromImage(image).astype(np.float32))
     return node

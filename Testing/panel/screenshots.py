@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "MIDiffusionTranslate")]
 
 import host  # noqa: E402
+from bundleserver import serving  # noqa: E402
+from trainingimages import quickLauncher, saveVolumes  # noqa: E402
 
 WIDTH = 350
 
@@ -136,6 +138,98 @@ def _photograph(camera: Photographer) -> None:
     camera.take("10-done")
     ui.agreementButton.click()
     camera.take("11-agreement-added")
+    _photograph_comparison(camera)
+    _photograph_batch(camera)
+    with tempfile.TemporaryDirectory() as folder:
+        _photograph_download(camera, Path(folder))
+        _photograph_training(camera, Path(folder))
+
+
+def _photograph_comparison(camera: Photographer) -> None:
+    import MIDiffusionTranslate
+
+    ui, comparison = camera.ui, camera.panel.comparison
+    reference = MIDiffusionTranslate.smallSample(2, "FLAIR")
+    reference.SetName("openms_long19_FLAIR")
+    ui.inputsSection.collapsed = ui.advancedSection.collapsed = True
+    ui.comparisonSection.collapsed = False
+    camera.take("21-comparison-no-reference")
+    camera.widget._parameterNode.referenceVolume = reference
+    camera.take("22-comparison-ready")
+    ui.compareButton.click()
+    camera.take("23-comparing")
+    camera.wait(lambda: comparison.job is None)
+    camera.take("24-compared")
+    ui.comparisonSection.collapsed = True
+
+
+def _photograph_batch(camera: Photographer) -> None:
+    import MIDiffusionTranslate
+    import slicer
+
+    ui, batch = camera.ui, camera.panel.batch
+    empty = MIDiffusionTranslate.smallSample(8)
+    empty.SetName("a series that was not loaded completely")
+    slicer.util.updateVolumeFromArray(empty, 0 * slicer.util.arrayFromVolume(empty))
+    ui.batchSection.collapsed = False
+    camera.take("25-batch-ready")
+    ui.batchButton.click()
+    camera.wait(lambda: "left" in ui.batchProgressLabel.text)
+    camera.take("26-batch-running")
+    camera.wait(lambda: batch.batch is None)
+    camera.take("27-batch-done")
+    ui.batchFromSelector.currentIndex = 1
+    camera.take("28-batch-folder")
+    ui.batchFromSelector.currentIndex = 0
+    ui.batchSection.collapsed = True
+    ui.inputsSection.collapsed = False
+
+
+def _photograph_download(camera: Photographer, folder: Path) -> None:
+    ui, download = camera.ui, camera.panel.download
+    models = folder / "models"
+    models.mkdir()
+    camera.panel.chooser.chooseFolder = lambda start: str(models)
+    ui.advancedSection.collapsed = False
+    with serving(ROOT / "MIDiffusionTranslate" / "Resources" / "Models" / "flair") as server:
+        server.behaviour = "stall"
+        ui.downloadEdit.text = server.url
+        ui.downloadButton.click()
+        camera.wait(lambda: ui.downloadBar.value > 0)
+        camera.take("12-downloading")
+        ui.downloadButton.click()
+        camera.wait(lambda: download.job is None)
+        camera.take("13-download-cancelled")
+        server.behaviour = ""
+        ui.downloadButton.click()
+        camera.wait(lambda: download.job is None)
+        camera.take("14-downloaded")
+    ui.advancedSection.collapsed = True
+
+
+def _photograph_training(camera: Photographer, folder: Path) -> None:
+    training = camera.widget.training
+    ui = training.ui
+    camera.ui.inputsSection.collapsed = True
+    camera.panel.say("")
+    camera.widget.logic.launcher = quickLauncher(2.0, minute_s=60.0)
+    ui.trainSection.collapsed = False
+    training.refresh()
+    camera.take("15-train-empty")
+    ui.trainDataEdit.text, ui.trainNameEdit.text = str(saveVolumes(folder / "t2")), "my-t2"
+    ui.trainMinutesBox.value = 1
+    training.refresh()
+    camera.take("16-train-ready")
+    ui.trainButton.click()
+    camera.take("17-train-starting")
+    camera.wait(lambda: ui.trainPictureLabel.visible and ui.trainBar.value > 40)
+    camera.take("18-train-running")
+    ui.trainButton.click()
+    camera.wait(lambda: training.job is None)
+    camera.take("19-train-cancelled")
+    ui.trainButton.click()
+    camera.wait(lambda: training.job is None)
+    camera.take("20-trained")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ def test_figures_go_to_one_table(
 def test_volumes_apart_make_no_table(
     scene: Any, pair: tuple[Any, Any], logic: Any, untouched: Any
 ) -> None:
-    move(scene, pair[1], 20 * SHIFT)
+    far = SHIFT.copy()
+    far[0, 3] = 2000
+    move(scene, pair[1], far)
     untouched()
     with pytest.raises(InvalidVolume, match="don't overlap"):
         logic.compare(*pair)

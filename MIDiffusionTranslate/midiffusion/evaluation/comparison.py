@@ -58,11 +58,10 @@ def compare(
     """
     synthetic.check()
     reference.check()
-    hounsfield = isinstance(intensity, HounsfieldIntensity)
-    modality = "CT" if hounsfield else "MR"
-    if hounsfield:
-        data = intensity.forward(synthetic.data)[0]
+    if isinstance(intensity, HounsfieldIntensity):
+        modality, data = "CT", intensity.forward(synthetic.data)[0]
     else:
+        modality = "MR"
         data = np.asarray(synthetic.data, dtype=np.float32) / np.float32(intensity.unit)
     output = _axial(Volume(data, synthetic.ijkToRAS))
     height, width = output.data.shape[1:]
