@@ -80,17 +80,26 @@ class HounsfieldIntensity:
         return {"kind": self.kind, **asdict(self)}
 
 
+# A CT as a source: Hounsfield units and model units, straight between. 0 to 80 HU, where brain,
+# fluid and blood differ, get what a head and neck radiologist's window gives them.
+CT_WINDOW = ((-1000, -700, -200, -20, 80, 300, 1800), (0.0, 0.04, 0.25, 0.35, 0.65, 0.75, 1.0))
+_CT_SOFT_TISSUE_SPAN = 100 / 0.3
+
+
 @dataclass(frozen=True)
 class SourceIntensity:
     """Any modality -> [0, 1.25], air at 0, soft tissue about where training images have it.
 
     1. A constant that fills the edges of the volume (the outside of a CT's reconstruction circle,
        the background of a brain-extracted image) is air, whatever its value.
-    2. Air is -1000 where the values are Hounsfield units; otherwise the low percentile, or the
-       fill value where that lies below the tissue and within reach of it.
+    2. Air is the low percentile, or the fill value where that lies below the tissue and within
+       reach of it.
     3. The high percentile inside the head becomes 1; but the median inside the head at most 0.5:
        without bright skin and marrow (brain-extracted images) the brain itself would fill the
        whole range, and come out twice as bright as in any training image.
+
+    Hounsfield units go through `CT_WINDOW` in place of 2 and 3: on a straight scale to the
+    brightest bone all of the brain spans less than a kernel's width.
     """
 
     low_percentile: float = 0.5
@@ -108,7 +117,12 @@ class SourceIntensity:
         inside = values if fill is None else values[values != fill]
         if inside.size == 0:
             inside = values
-        shifted = values - np.float32(self._air(inside, fill, modality))
+        if is_ct(values, modality):
+            units = np.interp(values, *CT_WINDOW).astype(np.float32)
+            if fill is not None:
+                units[values == fill] = 0
+            return units, _CT_SOFT_TISSUE_SPAN
+        shifted = values - np.float32(self._air(inside, fill))
         np.maximum(shifted, 0, out=shifted)
         if fill is not None:
             shifted[values == fill] = 0
@@ -122,9 +136,7 @@ class SourceIntensity:
         shifted /= np.float32(scale)
         return np.minimum(shifted, np.float32(self._clip), out=shifted), scale
 
-    def _air(self, inside: np.ndarray, fill: float | None, modality: str) -> float:
-        if modality.upper() == "CT" or _is_hounsfield(inside):
-            return -1000.0
+    def _air(self, inside: np.ndarray, fill: float | None) -> float:
         low, high = np.percentile(inside, (self.low_percentile, self.high_percentile))
         # A fill further below the tissue than the tissue's own range is a code, not an intensity.
         if fill is not None and fill < low and (low - fill <= high - low or low == high):
@@ -143,13 +155,21 @@ def _fill_value(values: np.ndarray) -> float | None:
     return float(found[most]) if 2 * count[most] >= edges.size else None
 
 
-def _is_hounsfield(values: np.ndarray) -> bool:
-    """Air near -1000 and soft tissue near 0 in one volume: only CT has both."""
+def is_ct(data: np.ndarray, modality: str = "") -> bool:
+    """Whether values are Hounsfield units: modality says "CT", or there is air near -1000 and most
+    of the rest is soft tissue near 0, which only CT has."""
+    if modality.upper() == "CT":
+        return True
+    values = np.asarray(data)
+    fill = _fill_value(values)
+    if fill is not None and (values != fill).any():
+        values = values[values != fill]
 
     def share(low: float, high: float) -> float:
         return float(np.mean((values >= low) & (values <= high)))
 
-    return share(-1100, -900) > 0.02 and share(-150, 300) > 0.05
+    tissue = share(-150, 300)
+    return share(-1100, -900) > 0.02 and tissue > max(0.05, 0.4 * share(-900, np.inf))
 
 
 _TARGET_MAPS: dict[str, type[PercentileIntensity] | type[HounsfieldIntensity]] = {

@@ -26,7 +26,8 @@ from .device import choose_device, describe, memory_bytes, memory_state
 from .errors import CorruptModel, InvalidCard, InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
 from .grid import SliceGrid
-from .intensity import SourceIntensity, head_mask, intensity_map
+from .head import SOLID_HU, without_couch
+from .intensity import CT_WINDOW, SourceIntensity, head_mask, intensity_map, is_ct
 from .network import UNet, UNetConfig
 from .noise import VESDE
 from .precision import network_dtype
@@ -104,6 +105,9 @@ class TranslationModel:
         try:
             # Cubic resampling swings below air beside bright skin; nothing is darker than air.
             source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(place)
+            if is_ct(volume.data, volume.modality):
+                solid = float(np.interp(SOLID_HU, *CT_WINDOW))
+                source = without_couch(source, self.card.pixel_mm, solid)
             known = self._familiarity(source)
             mean, deviation = self._mean_and_deviation(source, grid, plan, on_step)
             if agreement:

@@ -117,7 +117,8 @@ def test_named_ct_needs_no_air_to_be_recognised():
     inside = ct()[:, 20:-20, 22:-22]  # no air in the field of view
     result, scale = SourceIntensity().forward(inside, "CT")
     brain = np.median(result[layers()["brain"][:, 20:-20, 22:-22]])
-    assert brain == pytest.approx(1035 / scale, rel=0.01)
+    assert brain == pytest.approx(0.35 + 0.3 * (35 + 20) / 100, rel=0.01)  # CT_WINDOW at 35 HU
+    assert scale == pytest.approx(100 / 0.3)
 
 
 def test_source_does_not_depend_on_gain_or_padding_with_air():

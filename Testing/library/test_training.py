@@ -10,7 +10,7 @@ from midiffusion.errors import InvalidData, InvalidParameter
 from midiffusion.io import write_volume
 from midiffusion.model import load_model
 from midiffusion.training import loop
-from midiffusion.training.augmentation import RandomContrast, RandomGeometry
+from midiffusion.training.augmentation import RandomContrast, RandomExtraction, RandomGeometry
 from midiffusion.training.cli import main
 from midiffusion.training.configuration import CONFIGS, TrainingConfig
 from midiffusion.training.data import SliceSource, frozen_split, load_slices, read_sprite
@@ -67,9 +67,13 @@ def test_sprites_give_the_training_subjects_only(tmp_path):
     train, val = frozen_split("tcga_lgg")
     folder = tmp_path / "tcga_lgg"
     folder.mkdir()
-    for subject, grey in ((train[0], 51), (train[1], 102), (val[0], 204)):
-        tiles = np.zeros((3 * 128, 128, 3), np.uint8)
-        tiles[..., 1] = grey
+    grey_air = train[2]  # as in three patients' T1: left out
+    for subject, grey in ((train[0], 51), (train[1], 102), (grey_air, 77), (val[0], 204)):
+        tiles = np.zeros((3, 128, 128, 3), np.uint8)
+        tiles[:, 32:96, 32:96, 1] = grey
+        if subject == grey_air:
+            tiles[..., 1] = grey
+        tiles = tiles.reshape(3 * 128, 128, 3)
         Image.fromarray(tiles).save(folder / f"{subject}.webp", lossless=True)
     source = SliceSource("tcga_lgg", "FLAIR")
     wanted = {"pixel_mm": 190 / 114, "size": 128, "intensity": {}, "orientation": "axial"}
@@ -139,6 +143,57 @@ def test_contrast_changes_intensities_but_not_where_air_is():
     bright = torch.stack([o[i > 0.7].mean() for o, i in zip(out, images, strict=True)])
     dark = torch.stack([o[(i > 0.1) & (i < 0.3)].mean() for o, i in zip(out, images, strict=True)])
     assert (dark > bright).any() and (dark < bright).any()
+
+
+def _phantoms(count: int) -> torch.Tensor:
+    return torch.from_numpy(np.stack([_head(64, t) for t in range(count)])).float()[:, None]
+
+
+def _still(**arguments) -> RandomContrast:
+    return RandomContrast(blur=0.0, noise=0.0, shift=0.0, bias=0.0, **arguments)
+
+
+def _drawn(contrast: RandomContrast, images: torch.Tensor) -> torch.Tensor:
+    g = torch.Generator().manual_seed(3)
+    return contrast.apply(images, contrast.draw(images, g))
+
+
+def test_plateaus_give_one_tissue_one_level():
+    ramp = torch.linspace(0.05, 1.0, 64).expand(16, 1, 64, 64)
+    levels = [
+        len(torch.unique(o[0, 8:-8, 8:-8].round(decimals=2)))
+        for o in _drawn(_still(plateaus=1.0), ramp)
+    ]
+    smooth = [len(torch.unique(o[0, 8:-8, 8:-8].round(decimals=2))) for o in _drawn(_still(), ramp)]
+    # Up to five levels, and what the narrowest blur leaves between two of them.
+    assert np.median(levels) < 0.5 * np.median(smooth)
+
+
+def test_monotone_contrast_keeps_the_order_of_intensities():
+    ramp = torch.linspace(0.05, 1.0, 64).expand(32, 1, 64, 64)
+    rise = [o[0, 32, 8:-8].diff().min() for o in _drawn(_still(monotone=True), ramp)]
+    free = [o[0, 32, 8:-8].diff().min() for o in _drawn(_still(), ramp)]
+    assert min(rise) > -1e-3 > min(free)
+
+
+def test_texture_is_structure_where_the_target_has_none():
+    images = torch.full((16, 1, 64, 64), 0.5)
+    assert float(_drawn(_still(), images).std(dim=(2, 3)).max()) < 1e-4
+    shown = _drawn(_still(texture=0.5), images).std(dim=(2, 3))
+    assert float(shown.median()) > 0.03
+
+
+def test_extraction_takes_source_and_target_alike_to_what_lies_deep():
+    images = _phantoms(64)
+    g = torch.Generator().manual_seed(0)
+    extraction = RandomExtraction(0.5)
+    out = extraction.apply(images, extraction.draw(64, g))
+    changed = (out != images).flatten(1).any(dim=1)
+    assert 20 < int(changed.sum()) < 44
+    kept = out > 0
+    assert torch.equal(out[kept], images[kept])
+    shrunk = (out[changed] > 0).sum() / (images[changed] > 0).sum()
+    assert 0.4 < float(shrunk) < 0.95
 
 
 def test_same_seed_same_augmentation():

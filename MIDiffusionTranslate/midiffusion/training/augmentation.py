@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..head import deeper_than
 
 
 def _uniform(size: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -64,13 +67,44 @@ class RandomGeometry:
 
 
 @dataclass(frozen=True)
+class RandomExtraction:
+    """Some images without scalp and skull, target and source alike, as brain-extracted volumes are.
+
+    Args:
+        share: of the images.
+        depth: range of what is taken off all round, as fractions of the image side.
+    """
+
+    share: float = 0.0
+    depth: tuple[float, float] = (0.04, 0.08)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Depths for each image as fractions of its side, [count]; 0 where it stays whole."""
+        chosen = torch.rand(count, generator=generator) < self.share
+        return torch.where(chosen, _uniform((count,), *self.depth, generator), 0.0)
+
+    @staticmethod
+    def apply(images: Tensor, depth: Tensor) -> Tensor:
+        """The images [B, 1, H, W], what lies above `depth` [B] made air (0)."""
+        chosen = depth > 0
+        if not chosen.any():
+            return images
+        pixels = (depth[chosen] * images.shape[-1]).round()
+        out = images.clone()
+        out[chosen] *= deeper_than(images[chosen], RandomContrast.AIR, pixels)
+        return out
+
+
+@dataclass(frozen=True)
 class ContrastParameters:
     """What one draw of `RandomContrast` applies; the first dimension is the image."""
 
     table: Tensor
+    texture: Tensor
     bias: Tensor
     blur: Tensor
     noise: Tensor
+    noisy_air: Tensor
     shift: Tensor
     gain: Tensor
 
@@ -79,13 +113,20 @@ class ContrastParameters:
 class RandomContrast:
     """A random acquisition of the same anatomy.
 
-    A non-monotone piecewise-linear intensity map whose knots lie at intensities that the head
-    really has (so that tissues, not air, receive random values), blended with the identity by a
-    random weight (near modalities stay covered); then bias field, blur, sub-pixel
-    misregistration, noise.
+    A non-monotone piecewise-linear intensity map, blended with the identity by a random weight
+    (near modalities stay covered); structure that the target does not show; then bias field, blur,
+    sub-pixel misregistration, noise.
 
     Args:
         knots: largest number of knots of the intensity map.
+        knots_at: where they lie: at intensities that the head really has ("tissue", so that
+            tissues, not air, receive random values) or anywhere ("uniform"). In CT nearly all
+            tissue has one intensity, and knots there would turn its noise into structure.
+        monotone: keep the order of intensities: an ablation, sources need not.
+        plateaus: share of intensity maps that are steps between a few levels: what has one
+            intensity in the source (a brain in CT) can have many in the target.
+        texture: largest relative amplitude of structure that is not in the target: an MR source
+            shows much in the brain that a CT does not.
         bias: largest amplitude of the logarithm of the bias field.
         blur: largest standard deviation of the blur, pixels.
         noise: largest standard deviation of the noise, model units.
@@ -93,6 +134,10 @@ class RandomContrast:
     """
 
     knots: int = 8
+    knots_at: Literal["tissue", "uniform"] = "tissue"
+    monotone: bool = False
+    plateaus: float = 0.0
+    texture: float = 0.0
     bias: float = 0.3
     blur: float = 0.8
     noise: float = 0.04
@@ -100,25 +145,50 @@ class RandomContrast:
 
     TABLE = 256  # entries of an intensity table over [0, 1.25]
     AIR = 0.03  # intensities below this are air and stay near it
-    GAP = 0.04  # smallest distance between knots
+    GAP = 0.04  # smallest distance between knots at tissue
+    OCTAVES = (6, 12, 20, 32, 48)  # of the texture: cells along the image side
 
     def draw(self, images: Tensor, generator: torch.Generator) -> ContrastParameters:
         """Random parameters for images [B, 1, H, W] in model units."""
         count = len(images)
-        noise = self.noise * _uniform((count, 1, 1, 1), 0, 1, generator) ** 2
         return ContrastParameters(
             table=torch.stack([self._table(image, generator) for image in images]),
+            texture=self._texture(images, generator),
             bias=_uniform((count, 1, 4, 4), -self.bias, self.bias, generator),
             blur=self.blur * _uniform((count,), 0, 1, generator),
-            noise=noise * torch.randn(images.shape, generator=generator),
+            noise=self._noise(images, generator),
+            noisy_air=(torch.rand(count, 1, 1, 1, generator=generator) < 0.3).float(),
             shift=_uniform((count, 2), -self.shift, self.shift, generator),
             gain=_uniform((count, 1, 1, 1), 0.75, 1.1, generator),
         )
 
     def _table(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """One random intensity table, [TABLE]."""
-        head = image[image > self.AIR]
+        at = torch.linspace(0.0, 1.25, self.TABLE)
+        if float(torch.rand(1, generator=generator)) < self.plateaus:
+            steps = int(torch.randint(2, 6, (1,), generator=generator))
+            edges = _uniform((steps,), self.AIR, 1.0, generator).sort().values
+            edges[0] = self.AIR
+            levels = torch.cat((torch.zeros(1), _uniform((steps,), 0.05, 1.0, generator)))
+            return levels[torch.searchsorted(edges, at, right=True)]
+        inner = self._knots(image, generator)
+        knots = torch.tensor([0.0, self.AIR, *inner, 1.26])
+        weight = torch.rand(1, generator=generator)
+        random = torch.rand(len(knots), generator=generator)
+        if self.monotone:
+            random = random.sort().values
+        values = (1 - weight) * knots.clamp(max=1.0) + weight * random
+        values[0] = 0.0
+        right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)
+        span = (knots[right] - knots[right - 1]).clamp_min(1e-4)
+        mix = ((at - knots[right - 1]) / span).clamp(0.0, 1.0)
+        return values[right - 1] + mix * (values[right] - values[right - 1])
+
+    def _knots(self, image: Tensor, generator: torch.Generator) -> list[float]:
         count = int(torch.randint(2, self.knots + 1, (1,), generator=generator))
+        if self.knots_at == "uniform":
+            return _uniform((count,), self.AIR, 1.03, generator).sort().values.tolist()
+        head = image[image > self.AIR]
         if len(head) == 0:
             head = torch.linspace(self.AIR, 1.0, 64)
         picks = torch.randint(len(head), (count,), generator=generator)
@@ -127,17 +197,33 @@ class RandomContrast:
             # Closer knots would turn noise into structure, which no acquisition does.
             if not inner or knot - inner[-1] > self.GAP:
                 inner.append(knot)
-        knots = torch.tensor([0.0, self.AIR, *inner, 1.26])
-        weight = torch.rand(1, generator=generator)
-        values = (1 - weight) * knots.clamp(max=1.0) + weight * torch.rand(
-            len(knots), generator=generator
-        )
-        values[0] = 0.0
-        at = torch.linspace(0.0, 1.25, self.TABLE)
-        right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)
-        span = (knots[right] - knots[right - 1]).clamp_min(1e-4)
-        mix = ((at - knots[right - 1]) / span).clamp(0.0, 1.0)
-        return values[right - 1] + mix * (values[right] - values[right - 1])
+        return inner
+
+    def _texture(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Factors round 1, like `images`: smooth fields of several scales, or patches with edges."""
+        count, size = len(images), images.shape[2:]
+        if not self.texture:
+            return torch.ones(count, 1, 1, 1)
+        field = torch.zeros(images.shape)
+        for cells in self.OCTAVES:
+            share = torch.rand(count, 1, 1, 1, generator=generator)
+            coarse = torch.randn(count, 1, cells, cells, generator=generator)
+            field += share * F.interpolate(coarse, size, mode="bicubic", align_corners=True)
+        field = field / field.std(dim=(2, 3), keepdim=True)
+        edge = _uniform((count, 1, 1, 1), 0.1, 1.1, generator)
+        patches = torch.rand(count, 1, 1, 1, generator=generator) < 0.6
+        field = torch.where(patches, torch.tanh(field / edge), field)
+        amplitude = self.texture * _uniform((count, 1, 1, 1), 0, 1, generator)
+        return (1 + amplitude * field).clamp_min(0.05)
+
+    def _noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """White in half of the images, else correlated between neighbours as after resampling."""
+        white = torch.randn(images.shape, generator=generator)
+        smooth = 2.4 * F.avg_pool2d(F.pad(white, (1, 1, 1, 1), mode="reflect"), 3, 1)
+        count = len(images)
+        correlated = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+        level = self.noise * _uniform((count, 1, 1, 1), 0, 1, generator)
+        return level * torch.where(correlated, smooth, white)
 
     def apply(self, images: Tensor, p: ContrastParameters) -> Tensor:
         """The images [B, 1, H, W] as another acquisition would show them, model units."""
@@ -147,11 +233,17 @@ class RandomContrast:
         left, right = p.table.gather(1, flat), p.table.gather(1, flat + 1)
         out = torch.lerp(left, right, (position - low).flatten(1)).view_as(images)
         field = F.interpolate(p.bias, images.shape[2:], mode="bicubic", align_corners=True)
-        out = _smooth_and_shift(out * field.exp(), p.blur, p.shift)
-        # What `SourceIntensity` will do to a real source: its bright end comes to about 1.
-        bright = torch.quantile(out.flatten(1)[:, ::4], 0.9975, dim=1).clamp_min(0.05)
+        out = _smooth_and_shift(out * p.texture * field.exp(), p.blur, p.shift)
+        # What `SourceIntensity` will do to a real source: its bright end comes to about 1, and
+        # without a scalp the middle of the head to 0.5.
+        some = out.flatten(1)[:, ::4]
+        middle = torch.where(some > self.AIR, some, torch.nan).nanmedian(dim=1).values
+        bright = torch.quantile(some, 0.9975, dim=1).maximum(middle.nan_to_num() / 0.5)
+        bright = bright.clamp_min(0.05)
         out = out / bright[:, None, None, None] * p.gain
-        return (out + p.noise).clamp(0.0, 1.25)
+        # A magnitude image's noise in the air is positive; often the air has been cleared.
+        air = out + p.noisy_air * 0.7 * p.noise.abs()
+        return torch.where(out > self.AIR, out + p.noise, air).clamp(0.0, 1.25)
 
 
 def _smooth_and_shift(images: Tensor, blur: Tensor, shift: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ class TrainingConfig:
         pixel_mm: in-plane pixel size, millimetres.
         size: side of the training images, pixels.
         lmi: arguments of `LMISettings`.
+        contrast: arguments of `RandomContrast`, which makes the image in the role of the source.
+        extraction: share of images without scalp and skull.
         network: arguments of `UNetConfig` but `cond_channels`.
         sigma_min, sigma_max: noise range of the sampler, model units. sigma_max is of the
             order of the largest distance between two training images (49.8 for TCGA-LGG FLAIR at
@@ -45,6 +47,8 @@ class TrainingConfig:
     pixel_mm: float = TCGA_PIXEL_MM
     size: int = 128
     lmi: dict[str, Any] = field(default_factory=dict)
+    contrast: dict[str, Any] = field(default_factory=dict)
+    extraction: float = 0.0
     network: dict[str, Any] = field(default_factory=dict)
     sigma_min: float = 0.01
     sigma_max: float = 40.0

@@ -34,6 +34,7 @@ _CHANNELS = {
 }
 _VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 _SLICE_ENDINGS = (".png", ".tif", ".tiff")
+_EDGES = (slice(0, 8), slice(-8, None))
 # Slices with less head than this are mostly air and teach nothing.
 _SMALLEST_HEAD = 0.08
 
@@ -60,12 +61,14 @@ class SliceSource:
         channel: which image of the collection; unused for "volumes" and "slices".
         planes: planes to take (synthrad2023_brain only).
         subject_prefix: only subjects whose id starts like this.
+        repeat: how often each of its slices counts, where a small collection is one of several.
     """
 
     collection: str
     channel: str = ""
     planes: tuple[str, ...] = ("axial",)
     subject_prefix: str = ""
+    repeat: int = 1
 
 
 def frozen_split(collection: str) -> tuple[list[str], list[str]]:
@@ -164,6 +167,7 @@ def load_slices(
             for path in sorted(folder.glob("TCGA_*.webp"))
             if path.stem in wanted_set
         ]
+        tiles = [tile for tile in tiles if _air_is_dark(tile[1])]
         pixel = TCGA_PIXEL_MM
     else:
         tiles = [
@@ -184,6 +188,13 @@ def load_slices(
         images.append(resized)
         subjects += [subject] * len(resized)
     return TrainingSlices(np.concatenate(images), tuple(subjects))
+
+
+def _air_is_dark(stack: np.ndarray) -> bool:
+    """Not so in the T1 of a few TCGA-LGG patients, whose air is as grey as brain (high-pass
+    filtered, it seems): no scanner's image, so nothing to learn from."""
+    corners = [part[:, :, edge] for part in (stack[:, :8], stack[:, -8:]) for edge in _EDGES]
+    return float(np.median(np.concatenate(corners))) < 0.1 * 255
 
 
 def _synthrad_plane(

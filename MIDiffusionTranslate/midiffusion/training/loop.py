@@ -19,9 +19,11 @@ from torch import Tensor
 from ..conditioning import LMICondition, LMISettings
 from ..denoiser import Denoiser
 from ..errors import InvalidData
+from ..head import SOLID_HU, without_couch
+from ..intensity import HounsfieldIntensity, intensity_map
 from ..loss import denoising_loss, draw_sigma
 from ..network import UNet, UNetConfig
-from .augmentation import RandomContrast, RandomGeometry
+from .augmentation import RandomContrast, RandomExtraction, RandomGeometry
 from .checkpoint import load_checkpoint, save_checkpoint
 from .configuration import TrainingConfig
 from .data import TrainingSlices, load_slices
@@ -57,7 +59,7 @@ def build_denoiser(config: TrainingConfig, sigma_data: float) -> Denoiser:
 
 
 def load_all(config: TrainingConfig, data: Path | str, part: str) -> TrainingSlices:
-    """The slices of all sources of a configuration."""
+    """The slices of all sources of a configuration; those of CT without the couch."""
     parts = [
         load_slices(
             data,
@@ -69,10 +71,15 @@ def load_all(config: TrainingConfig, data: Path | str, part: str) -> TrainingSli
             orientation=config.card["orientation"],
         )
         for s in config.sources
+        for _ in range(s.repeat if part == "train" else 1)
     ]
-    return TrainingSlices(
-        np.concatenate([p.images for p in parts]), tuple(s for p in parts for s in p.subjects)
-    )
+    images = np.concatenate([p.images for p in parts])
+    mapping = intensity_map(config.intensity)
+    if isinstance(mapping, HounsfieldIntensity):
+        solid = float(mapping.forward(np.array(SOLID_HU))[0])
+        slices = torch.from_numpy(images)[:, None]
+        images = without_couch(slices, config.pixel_mm, solid)[:, 0].numpy()
+    return TrainingSlices(images, tuple(s for p in parts for s in p.subjects))
 
 
 def train(
@@ -204,6 +211,8 @@ def _step_loss(
     geometry = RandomGeometry()
     x0 = images[torch.randint(len(images), (config.batch,), generator=g)]
     x0 = geometry.apply(x0, geometry.draw(config.batch, g))
+    extraction = RandomExtraction(config.extraction)
+    x0 = extraction.apply(x0, extraction.draw(config.batch, g))
     return _loss(config, state.denoiser, x0, config.dropout, g, device)
 
 
@@ -232,7 +241,7 @@ def _loss(
     device: torch.device,
 ) -> Tensor:
     """Mean of eq. 12 over images, each with a pseudo-source and noise drawn from `g`."""
-    contrast, count = RandomContrast(), len(x0)
+    contrast, count = RandomContrast(**config.contrast), len(x0)
     pseudo_source = contrast.apply(x0, contrast.draw(x0, g))
     keep = (torch.rand(count, generator=g) >= dropout).float()
     # Stratified over the batch: every batch sees the whole range of noise levels.

@@ -1,0 +1,107 @@
+"""The shape of the head in slices: without what touches it, and its inside without the scalp.
+
+A CT shows what the patient lies on; no other modality does. A bright layer round the scalp that
+only one of two modalities has is the worst a structure descriptor can be given, so it is removed
+from CT sources, and from the images that CT models learn from.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Above foam, clothes and most of what a head rests on, below fat.
+SOLID_HU = -390.0
+_OPENING_MM = 5.0  # thinner layers, and what hangs on the head by them, are not head
+_CLOSING_MM = 17.0  # sinuses and the nose, open to the air, belong to it
+
+
+def without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tensor:
+    """The slices of a CT with air wherever the head is not.
+
+    Per slice: what is solid, opened; of that the largest part; grown back, closed and filled.
+
+    Args:
+        slices: [S, 1, H, W], air at 0, in any units that rise with the Hounsfield unit.
+        pixel_mm: in-plane pixel size, millimetres.
+        solid_above: `SOLID_HU` in these units.
+
+    Returns:
+        [S, 1, H, W]; a slice without anything solid comes back unchanged.
+    """
+    opening, closing = (max(1, round(mm / pixel_mm)) for mm in (_OPENING_MM, _CLOSING_MM))
+    solid = (slices > solid_above).float()
+    core = _largest(_grow(_shrink(solid, opening), opening) * solid)
+    core = _grow(core, max(1, opening - 1)) * solid
+    room = F.pad(core, (closing + 1,) * 4)
+    closed = _shrink(_grow(room, closing), closing)
+    filled = 1 - _reached_from_edge(1 - closed)
+    inside = _grow(filled[..., closing + 1 : -closing - 1, closing + 1 : -closing - 1], 1)
+    empty = core.amax(dim=(1, 2, 3), keepdim=True) == 0
+    return torch.where(empty, slices, slices * inside)
+
+
+def deeper_than(slices: Tensor, above: float, pixels: Tensor) -> Tensor:
+    """Where the head is deeper than `pixels` [S] below its surface: 1, else 0; like `slices`.
+
+    The head is what is brighter than `above`, with everything that it encloses. A stand-in for a
+    brain mask where the depth is that of scalp and skull.
+    """
+    outside = _reached_from_edge((slices <= above).float())
+    for step in range(int(pixels.max()) if len(slices) else 0):
+        going_on = (step < pixels)[:, None, None, None]
+        outside = torch.where(going_on, _grow_once(outside, step), outside)
+    return 1 - outside
+
+
+def _grow(mask: Tensor, pixels: int) -> Tensor:
+    """Dilation by an octagon, nearly a disc."""
+    for step in range(pixels):
+        mask = _grow_once(mask, step)
+    return mask
+
+
+def _grow_once(mask: Tensor, step: int) -> Tensor:
+    """By one pixel: by a cross at even steps, by a square at odd ones."""
+    if step % 2:
+        return F.max_pool2d(mask, 3, 1, 1)
+    return torch.maximum(
+        F.max_pool2d(mask, (3, 1), 1, (1, 0)), F.max_pool2d(mask, (1, 3), 1, (0, 1))
+    )
+
+
+def _shrink(mask: Tensor, pixels: int) -> Tensor:
+    """Erosion; beyond the image is taken for inside, so that a cropped head keeps its cut edge."""
+    return 1 - _grow(1 - mask, pixels)
+
+
+def _spread(seeds: Tensor, mask: Tensor) -> Tensor:
+    """Largest seed that each pixel of the mask is connected to (through edges), 0 elsewhere."""
+    while True:
+        # Sixteen steps a look: comparing makes a GPU wait for the host.
+        grown = seeds
+        for _ in range(16):
+            grown = _grow_once(grown, 0) * mask
+        if torch.equal(grown, seeds):
+            return seeds
+        seeds = grown
+
+
+def _largest(mask: Tensor) -> Tensor:
+    """The largest connected part of each slice."""
+    count, pixels = len(mask), mask.shape[1:].numel()
+    numbers = torch.arange(1, pixels + 1, dtype=mask.dtype, device=mask.device)
+    labels = _spread(numbers.view(1, *mask.shape[1:]) * mask, mask)
+    flat = labels.flatten(1).long()
+    sizes = torch.zeros(count, pixels + 1, device=mask.device)
+    sizes.scatter_add_(1, flat, torch.ones_like(sizes[:, :pixels]))
+    sizes[:, 0] = 0
+    return (flat == sizes.argmax(dim=1, keepdim=True)).view_as(mask).to(mask.dtype) * mask
+
+
+def _reached_from_edge(air: Tensor) -> Tensor:
+    """The air that is connected to the edge of the slice."""
+    edge = torch.ones_like(air)
+    edge[..., 1:-1, 1:-1] = 0
+    return _spread(edge * air, air)

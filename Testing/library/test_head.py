@@ -1,0 +1,60 @@
+"""The head in slices, on phantoms whose head is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from midiffusion.head import deeper_than, without_couch
+
+SOLID = 0.2
+
+
+def ct_slice(size: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """A head of skin, bone and brain with an open nose on a thin couch; (slice, its head)."""
+    y, x = np.mgrid[:size, :size] - size / 2
+    radius = np.hypot(x / 0.8, y)
+    head = radius < 40
+    image = np.where(head, 0.33, 0.0)
+    image[(radius < 37) & (radius > 33)] = 0.7
+    image[(np.abs(x) < 2) & (y < -25)] = 0.0  # an airway that opens to the outside
+    image[108:110, 20:108] = 0.4  # couch, a few pixels away
+    image[100:108, 63:65] = 0.3  # a strap that ties the head to it
+    return image.astype(np.float32), head
+
+
+def test_couch_and_strap_go_and_the_head_stays():
+    image, head = ct_slice()
+    slices = torch.from_numpy(image)[None, None]
+    result = without_couch(slices, 190 / 114, SOLID)[0, 0].numpy()
+    assert result[108:110].max() == 0
+    assert result[107].max() == 0
+    deep = head & (np.hypot(*((np.mgrid[:128, :128] - 64)[::-1])) < 30)
+    assert np.array_equal(result[deep], image[deep])  # the airway's air included
+    assert (result > 0)[head].mean() > 0.97 * (image > 0)[head].mean()
+
+
+def test_each_slice_is_its_own():
+    image, _ = ct_slice()
+    pair = torch.from_numpy(np.stack([image, np.roll(image, 7, axis=1)]))[:, None]
+    together = without_couch(pair, 1.7, SOLID)
+    alone = torch.cat([without_couch(one[None], 1.7, SOLID) for one in pair])
+    assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_slices_without_a_head_come_back_unchanged(count):
+    faint = torch.rand(count, 1, 64, 64) * 0.19
+    assert torch.equal(without_couch(faint, 1.7, SOLID), faint)
+
+
+def test_depth_is_measured_from_the_surface_and_holes_are_inside():
+    y, x = np.mgrid[:96, :96] - 48
+    radius = np.hypot(x, y)
+    image = np.where((radius < 40) & ~((radius > 15) & (radius < 20)), 0.5, 0.0)
+    slices = torch.from_numpy(np.stack([image, image]).astype(np.float32))[:, None]
+    inside = deeper_than(slices, 0.03, torch.tensor([6.0, 12.0]))[:, 0].numpy()
+    for mask, depth in zip(inside, (6, 12), strict=True):
+        assert set(np.unique(mask)) == {0, 1}
+        assert mask[radius < 40 - depth - 1.5].all()
+        assert not mask[radius > 40 - depth + 1.5].any()
