@@ -296,7 +296,7 @@ def firstImage() -> Any:
 
 
 def smallSample(every: int = 4, contrast: str = "T1W") -> Any:
-    """The sample T1 (or "FLAIR") with one voxel in `every` along each axis, as a new volume of the scene."""
+    """The sample T1 (or FLAIR) with one voxel in `every` along each axis, as a new volume."""
     import SimpleITK
 
     folder = sampleFolder()

@@ -164,8 +164,9 @@ def _photograph_comparison(camera: Photographer) -> None:
 
 
 def _photograph_batch(camera: Photographer) -> None:
-    import MIDiffusionTranslate
     import slicer
+
+    import MIDiffusionTranslate
 
     ui, batch = camera.ui, camera.panel.batch
     empty = MIDiffusionTranslate.smallSample(8)
