@@ -121,6 +121,21 @@ def test_flicker_looks_inside_the_mask_only():
     assert math.isnan(metrics.roughness(stack, np.zeros_like(mask)))
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.6, 1.0])
+def test_texture_continuity_is_the_correlation_put_in(kept):
+    """Whatever the brightness of the slices and their number does."""
+    random = np.random.default_rng(0)
+    stack = random.standard_normal((12, 40, 40))
+    for above, below in zip(stack[1:], stack[:-1], strict=True):
+        above[:] = kept * below + math.sqrt(1 - kept**2) * above
+    mask = np.zeros(stack.shape, dtype=bool)
+    mask[:, 3:-3, 3:-3] = True
+    stack += random.standard_normal((12, 1, 1))
+    assert metrics.texture_continuity(stack, mask) == pytest.approx(kept, abs=0.03)
+    assert math.isnan(metrics.texture_continuity(stack[:1], mask[:1]))
+    assert math.isnan(metrics.texture_continuity(np.ones_like(stack), mask))
+
+
 @pytest.mark.parametrize("radius", [1, 3])
 def test_morphology_agrees_with_scipy_away_from_the_border(radius):
     mask = np.zeros((1, 40, 40), dtype=bool)

@@ -33,7 +33,8 @@ def test_a_perfect_output_scores_perfectly():
         assert found["ssim"] == found["ssim_full"] == pytest.approx(1)
         assert found["mae"] == found["mse_8bit"] == 0
         assert found["psnr"] == found["psnr_full"] == math.inf
-        assert found["flicker"] == pytest.approx(1)
+        assert found["flicker"] == found["flicker_gain"] == pytest.approx(1)
+        assert found["texture"] == found["texture_real"]
         assert found["nmi"] == pytest.approx(2)
         assert found["ssim_source"] < 0.5 and found["ssim_source_full"] < 0.5
         assert "mae_hu" not in found and "lesion_mae" not in found
@@ -58,6 +59,9 @@ def test_outputs_are_clipped_but_never_rescaled():
     assert score_subject(beyond, subject, None, "T1") == score_subject(clipped, subject, None, "T1")
     dim = score_subject(0.5 * subject.target, subject, None, "T1")
     assert dim["psnr"] < 15
+    dim = score_subject(0.5 * subject.target, replace(subject, contiguous=True), None, "T1")
+    assert dim["flicker"] == pytest.approx(0.5)
+    assert dim["flicker_gain"] == pytest.approx(1)
     assert dim["psnr_gain"] > 100
 
 

@@ -51,6 +51,9 @@ FIGURES = (
     Figure("ssim_source", "SSIM to source, head", 3),
     Figure("ssim_source_full", "SSIM to source, full", 3),
     Figure("flicker", "Flicker", 2),
+    Figure("flicker_gain", "Flicker, one gain", 2),
+    Figure("texture", "Texture along slices", 2),
+    Figure("texture_real", "Texture along slices, real", 2),
     Figure("lesion_contrast", "Lesion contrast", 3),
     Figure("lesion_contrast_real", "Lesion contrast, real", 3),
     Figure("lesion_mae", "Lesion MAE", 3),
@@ -91,6 +94,9 @@ def score_subject(
         figures["mae_hu"] = figures["mae"] * HU_PER_UNIT
     if subject.contiguous:
         figures["flicker"] = metrics.flicker(output, target, head)
+        figures["flicker_gain"] = metrics.flicker(gain * output, target, head)
+        figures["texture"] = metrics.texture_continuity(output, head)
+        figures["texture_real"] = metrics.texture_continuity(target, head)
     if modality == "FLAIR" and subject.tumour is not None:
         figures |= lesion_figures(output, target, head, subject.tumour)
     return figures
