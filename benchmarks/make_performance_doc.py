@@ -31,9 +31,9 @@ _HEAD = """# How fast
 
 Every line names where it was measured: device, threads, the number format of the network,
 version of PyTorch, and what else a reader has to know. Ratios are of two sides measured in turns
-in one run. Times are by the clock on the wall; on one thread of a CPU the evaluation, the stages of
-a volume and the growth are processor time instead, which other programs disturb little. What was not measured says so; the commands for a GPU are in
-[gpu-runbook.md](gpu-runbook.md)."""
+in one run. Times are by the clock on the wall; on one thread of a CPU the evaluation, the stages
+of a volume and the growth are processor time instead, which other programs disturb little. What
+was not measured says so; the commands for a GPU are in [gpu-runbook.md](gpu-runbook.md)."""
 
 _PICTURE = "![Time and memory against slices and their side](images/growth.svg)"
 _SECTIONS = {

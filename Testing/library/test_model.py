@@ -67,7 +67,9 @@ def denoiser() -> Denoiser:
 
 
 @pytest.fixture
-def model(card: ModelCard, denoiser: Denoiser) -> TranslationModel:
+def model(card: ModelCard, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> TranslationModel:
+    """Computes in float32 on every computer; bfloat16 is the matter of test_precision.py."""
+    monkeypatch.setattr("midiffusion.model.network_dtype", lambda device: torch.float32)
     return TranslationModel(card, denoiser)
 
 
@@ -120,6 +122,7 @@ def test_provenance_is_json_and_complete(model, volume):
         "seed": 7,
         "samples": 2,
         "sampler": "heun",
+        "precision": "float32",
         "torch": torch.__version__,
         "sourceModality": "MR",
         "synthetic": 1,
