@@ -35,7 +35,7 @@ DATA = ROOT / "Resources" / "SampleData"
 SOURCE = DATA / "openms_long19_T1W.nii.gz"
 REAL = DATA / "openms_long19_FLAIR.nii.gz"
 OUT = ROOT / "out" / "demo"
-T1, SYNTHETIC, FLAIR, DEVIATION = "Real T1 (source)", "Synthetic FLAIR", "Real FLAIR", "Uncertainty"
+T1, SYNTHETIC, FLAIR, DEVIATION = "Real T1 (source)", "Synthetic FLAIR", "Real FLAIR", "Deviation"
 # Fat, three times as bright as brain, would leave the brain dark (the real FLAIR suppresses it).
 BRIGHTEST = {T1: 0.6, SYNTHETIC: 0.6}
 STEPS, SAMPLES, SEED = 8, 6, 0  # about a minute on two cores that do nothing else

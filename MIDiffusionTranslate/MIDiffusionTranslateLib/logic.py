@@ -95,7 +95,7 @@ class TranslateLogic:
             model: id of a model, or a model's folder.
             steps: network evaluations per slice and sample; the model's default if None.
             seed: of the noise; the same seed gives the same result.
-            samples: how many to average; with two or more there is an uncertainty volume.
+            samples: how many to average; with two or more there is a volume of their deviation.
             device: auto, cpu, mps, cuda or cuda:<number>.
             modelFolder: a folder with more models.
             sampler: name of the sampler; the model's default if None.

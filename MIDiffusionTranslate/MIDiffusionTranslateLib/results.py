@@ -30,7 +30,7 @@ def addResult(
     )
     layers = [Layer(f"{place.sourceName} [synthetic {target}]", result.data, about, attributes)]
     if result.uncertainty is not None:
-        name = f"{place.sourceName} [synthetic {target} uncertainty]"
+        name = f"{place.sourceName} [synthetic {target} standard deviation]"
         about = f"Standard deviation over {attributes['samples']} samples. {about}"
         layers.append(Layer(name, result.uncertainty, about, attributes))
     agreement = None

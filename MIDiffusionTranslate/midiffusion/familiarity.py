@@ -172,8 +172,10 @@ class Familiar:
                 _numbers(stored["mean"]),
                 np.stack([_numbers(axis) for axis in stored["axes"]]),
                 _numbers(stored["variances"]),
-                *(float(stored[name]) for name in ("rest", "slice_limit", "volume_limit")),
-                area_cm2=(low, high),
+                float(stored["rest"]),
+                float(stored["slice_limit"]),
+                float(stored["volume_limit"]),
+                (low, high),
             )
             shapes = found.mean.shape, found.axes.shape, found.variances.shape
             count = len(found.axes)
@@ -251,7 +253,8 @@ def _enclosed(tissue: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _sample_places() -> Floats:
-    return (np.arange(_STEPS) + 0.5) * (_REACH / _STEPS)
+    """Of the samples of a ray, in radii from the centre."""
+    return (np.arange(_STEPS, dtype=np.float64) + 0.5) * (_REACH / _STEPS)
 
 
 def _along_rays(

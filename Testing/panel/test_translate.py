@@ -72,7 +72,7 @@ def test_samples_also_give_their_standard_deviation(ready: PanelDriver) -> None:
     ready.parameters.samples = 2
     ready.run()
     ready.assertIdle()
-    assert "Standard deviation: 'T1 [synthetic FLAIR uncertainty]'" in ready.status
+    assert "Standard deviation: 'T1 [synthetic FLAIR standard deviation]'" in ready.status
     assert len(ready.volumes()) == 3
 
 
