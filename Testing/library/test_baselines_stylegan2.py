@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from midiffusion.errors import InvalidData, InvalidParameter
-from midiffusion.evaluation.baselines import Budget
+from midiffusion.evaluation.baselines import Budget, stylegan2
 from midiffusion.evaluation.baselines.stylegan2 import StyleGAN2, gradient_penalty
 from midiffusion.evaluation.baselines.stylegan2_networks import (
     Discriminator,
@@ -80,26 +80,66 @@ def test_sizes_and_the_latents_of_every_layer():
     assert StyleGAN2(width=1 / 64, size=8).name == "stylegan2, 8 of 512 channels"
 
 
-SIDE = 16
+class Plane(torch.nn.Module):
+    """A generator whose images are the weighted sums of a few: the nearest one is known."""
+
+    layers = 2
+
+    def __init__(self):
+        super().__init__()
+        random = torch.Generator().manual_seed(0)
+        self.pictures = torch.randn(2 * 8, 1, 16, 16, generator=random) / 4
+
+    def forward(self, w, noisy):
+        assert not noisy
+        return torch.einsum("bn,nchw->bchw", w.flatten(1), self.pictures)
 
 
-def _subjects(count, first=0):
-    """One bright square somewhere in a head of one brightness."""
-    rows, columns = np.mgrid[:SIDE, :SIDE]
-    images = []
-    for number in range(first, first + count):
-        top, left = np.random.default_rng(number).integers(3, 9, 2)
-        square = (rows >= top) & (rows < top + 4) & (columns >= left) & (columns < left + 4)
-        head = (rows > 0) & (rows < 15) & (columns > 0) & (columns < 15)
-        images.append(np.where(square, 0.9, np.where(head, 0.4, 0)).astype(np.float32)[None])
-    return [
-        Subject(str(n), Volume(i, np.diag([-6.0, -6, 6, 1]), "T1"), i, i > 0)
-        for n, i in enumerate(images)
-    ]
+def _distance_to_the_nearest(inversion_steps):
+    """Of what is found for a picture off the plane, whose foot on it is known by least squares (in
+    the distance of the pyramid, which sums over 16, 8 pixels)."""
+    method = StyleGAN2(width=1 / 64, size=16, inversion_steps=inversion_steps)
+    method._average.synthesis = plane = Plane()
+    weights, other = torch.randn(3, 16), torch.randn(3, 1, 16, 16) / 8
+    wanted = torch.einsum("bn,nchw->bchw", weights, plane.pictures) + other
+    parts = [plane.pictures.flatten(1), 2 * F.avg_pool2d(plane.pictures, 2).flatten(1)]
+    basis = torch.cat(parts, dim=1).T
+    halved = 2 * F.avg_pool2d(wanted, 2).flatten(1)
+    best = torch.linalg.lstsq(basis, torch.cat((wanted.flatten(1), halved), dim=1).T).solution.T
+    nearest = torch.einsum("bn,nchw->bchw", best, plane.pictures)
+    return (
+        method._invert(wanted) - nearest
+    ).square().mean().sqrt() / nearest.square().mean().sqrt()
 
 
-def _error(method, subjects):
-    return np.mean([np.abs(method.translate(s.source) - s.target).mean() for s in subjects])
+def test_inversion_finds_the_nearest_image_of_the_generator():
+    torch.manual_seed(0)
+    assert _distance_to_the_nearest(100) < 0.1
+    assert _distance_to_the_nearest(3) > 0.5  # and the check notices one that gives up early
+
+
+def _subjects(brightness):
+    image = np.full((1, 8, 8), brightness, np.float32)
+    volume = Volume(image, np.diag([-6.0, -6, 6, 1]), "T1")
+    return [Subject(str(number), volume, image, image > 0) for number in range(8)]
+
+
+def _brightness(method):
+    with torch.no_grad():
+        return float((method._average(64).mean() + 1) / 2)
+
+
+def test_the_generator_learns_what_the_targets_look_like(monkeypatch):
+    # Flat images: what there is to learn is one number, and it takes a second.
+    monkeypatch.setattr(stylegan2, "moved", lambda random, *stacks: list(stacks))
+    learnt = {}
+    for brightness in (0.2, 0.9):
+        method = StyleGAN2(width=1 / 64, size=8)
+        method.fit(_subjects(brightness), Budget(steps=80))
+        learnt[brightness] = _brightness(method)
+    # Both start from the same weights: what does not learn has one brightness, and fails one of the
+    # two.
+    assert learnt[0.2] < 0.42 and learnt[0.9] > 0.63
 
 
 def test_no_subjects_no_training():

@@ -7,6 +7,7 @@ from torch import Tensor
 from ...batching import SliceBatches
 from ...conditioning import LMICondition
 from ...denoiser import Denoiser
+from ...precision import computing_in, network_dtype
 from ...samplers import Noise, Sampler
 from ...sampling import reproducible
 
@@ -22,15 +23,16 @@ def integrate(
     """The sampler's result, [S, 1, H, W] in model units.
 
     x: state of all slices at the level sigmas[0], [S, 1, H, W], on the denoiser's device. sigmas:
-    [steps + 1], see `samplers`. The network works through the slices in batches. Raises OutOfMemory
-    if not even one slice fits.
+    [steps + 1], see `samplers`. The network works through the slices in batches, in the number
+    format of our own path. Raises OutOfMemory if not even one slice fits.
     """
-    batches = SliceBatches(len(x), x.device)
+    batches, dtype = SliceBatches(len(x), x.device), network_dtype(x.device)
 
     def denoise(state: Tensor, sigma: float) -> Tensor:
         def one_batch(part: slice) -> Tensor:
             channels = condition.select(part).channels(state[part], sigma)
-            return denoiser(state[part], sigma, channels)
+            with computing_in(dtype, x.device):
+                return denoiser(state[part], sigma, channels)
 
         return batches.map(one_batch)
 
