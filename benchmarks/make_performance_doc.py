@@ -51,7 +51,8 @@ midiffusion benchmark speed --parts volume --json benchmarks/speed_volume_NAME.j
 *Evaluation*: network and cross maps. *LMI of a run*: self and cross maps over a run of the
 card's steps; above a noise level there are no cross maps. *Utilisation*: operations of the
 network a second over those of the fastest square matrix product, in the same number format, on
-the same device, in the same run.
+the same device, in the same run; above 100 %, that product was not the most that the device can
+do.
 
 ```
 midiffusion benchmark speed --parts evaluation --json benchmarks/speed_evaluation_NAME.json

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-import numpy as np
 import pytest
 import torch
 from bundles import saveTiny
 from midiffusion.cli import main
-from midiffusion.evaluation.fresh_process import memory_rise
 from midiffusion.evaluation.speed import evaluation, growth, volume
 from midiffusion.evaluation.speed.tables import STAGES, exponents, markdown
 from midiffusion.evaluation.speed.timing import phantom
@@ -124,13 +122,3 @@ def test_the_model_sees_a_phantom_as_the_slices_asked_for(orientation):
     made.check()
     assert SliceGrid.of(made, 1.7, orientation, 8).shape == (5, 96, 96)
     assert made.data.shape == (5, 144, 144)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
-def test_memory_is_the_rise_of_its_peak():
-    def hold():
-        return np.ones(40_000_000 // 8).sum()
-
-    hold()
-    rise = memory_rise(hold, "cpu")
-    assert rise is not None and 30e6 < rise < 60e6
