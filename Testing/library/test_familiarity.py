@@ -115,7 +115,7 @@ def test_a_single_slice_is_judged_too_and_with_more_caution(familiar):
         assert problem(familiar, egg(np.random.default_rng(seed), 1)) is None
     tilted = np.rot90(egg(np.random.default_rng(7), 1), 1, axes=(1, 2))
     assert "turned" in str(problem(familiar, tilted))
-    assert familiar.slice_limit > familiar.volume_limit / 1.5
+    assert familiar.slice_limit > familiar.volume_limit / 2
 
 
 def test_the_card_keeps_it(familiar, card_values, tmp_path):

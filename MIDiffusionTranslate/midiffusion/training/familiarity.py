@@ -27,16 +27,17 @@ from .data import TrainingSlices
 _AXES = 12
 _NOISE = 0.1  # of the mean variance: what the axes of few slices can't be trusted with
 _FOLDS = 5
-# Brains without their skull are two thirds of a head; headers and the training's pixel size err.
+# Brains without their skull are two thirds of a head, and their outline lies further from the law;
+# headers and the training's pixel size err.
 _AREA_BELOW, _AREA_ABOVE = 0.6, 1.5
-_VOLUME_ABOVE = 1.5
+_VOLUME_ABOVE = 2.0
 
 
 def learn(slices: TrainingSlices, pixel_mm: float) -> Familiar:
     """The law of outline and structure in the training slices, and its limits.
 
     Limits of the distance are those of subjects that the law has not seen, by turns: a single
-    slice, the 99th percentile; a volume, 1.5 times the largest typical slice of a subject.
+    slice, the 99th percentile; a volume, twice the largest typical slice of a subject.
     Raises InvalidData if too few slices show a head.
     """
     subjects = np.array(slices.subjects)
