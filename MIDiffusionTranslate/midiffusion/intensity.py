@@ -161,9 +161,6 @@ def is_ct(data: np.ndarray, modality: str = "") -> bool:
     if modality.upper() == "CT":
         return True
     values = np.asarray(data)
-    fill = _fill_value(values)
-    if fill is not None and (values != fill).any():
-        values = values[values != fill]
 
     def share(low: float, high: float) -> float:
         return float(np.mean((values >= low) & (values <= high)))

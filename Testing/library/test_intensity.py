@@ -10,6 +10,7 @@ from midiffusion.intensity import (
     PercentileIntensity,
     SourceIntensity,
     head_mask,
+    is_ct,
     intensity_map,
 )
 from midiffusion.io import read_volume
@@ -111,6 +112,15 @@ def test_real_whole_heads_land_there_too(root, name):
     assert 0.25 <= np.median(head) <= 0.5
     assert 0.2 < head.size / result.size < 0.6
     assert np.median(result[~head_mask(result)]) < 0.01
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_ct_is_recognised_where_its_units_say_so(name):
+    assert is_ct(SOURCES[name]) == (name.startswith("CT") and name != "CT, stored from 0")
+
+
+def test_ct_whose_air_is_one_value_is_recognised_too():
+    assert is_ct(np.where(layers()["air"], -1000, ct()))
 
 
 def test_named_ct_needs_no_air_to_be_recognised():

@@ -192,6 +192,22 @@ class Echo(torch.nn.Module):
         return cond[:, :1] + 0 * x
 
 
+def test_a_ct_is_translated_as_if_it_lay_on_nothing(model):
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in (3, 64, 64)), indexing="ij")
+    head = np.hypot(j / 0.8, i / 0.7) < 0.8
+    alone = np.where(head, 40.0 + 30 * np.cos(9 * i) * np.sin(7 * j), -1000.0)
+    alone[(np.hypot(j / 0.8, i / 0.7) > 0.7) & head] = 900
+    couch = alone.copy()
+    couch[:, -8:-4, 6:-6] = 200
+    matrix = np.diag([-3.0, -3.0, 5.0, 1.0])
+    a, b = (model.translate(Volume(data, matrix), steps=2) for data in (alone, couch))
+    assert np.array_equal(a.volume.data, b.volume.data)
+    # What looks like a couch in an MR image may be anything.
+    shifted = [Volume(data + 1000, matrix) for data in (alone, couch)]
+    a, b = (model.translate(volume, steps=2) for volume in shifted)
+    assert not np.array_equal(a.volume.data, b.volume.data)
+
+
 def test_structure_stays_where_it_is_in_the_patient(card):
     # LMI answers where there is structure: two balls at known places in RAS must come back there.
     rng = np.random.default_rng(1)
