@@ -184,7 +184,7 @@ def test_the_table_needs_one_command(root, tmp_path, monkeypatch, capsys):
     assert cli.main(command) == 0
     first = capsys.readouterr()
     for direction in ("pd:t1", "t1:pd"):
-        assert f"ixi {direction}, 128 x 128 pixels, 1 subjects" in first.out
+        assert f"ixi {direction}, 128 x 128 pixels, 2 subjects" in first.out
         assert (out / f"ixi_{direction.replace(':', '-')}.png").is_file()
     assert first.out.count("| identity |") == first.out.count("| midiffusion |") == 6
     assert "| MIDiffusion (unsup) (paper) | 0.11 |" in first.out
@@ -195,7 +195,7 @@ def test_the_table_needs_one_command(root, tmp_path, monkeypatch, capsys):
     assert set(models) == {"ixi-t1", "ixi-pd"}
     card = ModelCard.read(models["ixi-pd"] / "card.json")
     assert card.target_modality == "pd" and card.pixel_mm == 3.75 and card.network
-    assert card.training["subjects"] == 2  # of three, one is held back
+    assert card.training["subjects"] == 1  # of two, one is held back
     assert not list(out.rglob("*.mha")) and not list(out.rglob("*.part*"))
     assert not list(out.rglob("images"))
     monkeypatch.setattr(loop, "train", None)
