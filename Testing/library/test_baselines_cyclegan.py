@@ -1,4 +1,4 @@
-"""CycleGAN: its parts against what they are by definition."""
+"""CycleGAN: its parts against what they are by definition, and a toy whose answer is known."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from midiffusion.errors import InvalidData
-from midiffusion.evaluation.baselines import Budget, cyclegan
+from midiffusion.evaluation.baselines import Budget, Identity, cyclegan, learning
 from midiffusion.evaluation.baselines.cyclegan import CycleGAN
 from midiffusion.evaluation.baselines.cyclegan_networks import (
     ImagePool,
     PatchDiscriminator,
     ResNetGenerator,
 )
-from toys import discs
+from toys import discs, error, strangers
 
 
 def test_the_pool_shows_new_images_until_it_is_full_and_then_half_old_ones():
@@ -110,6 +110,23 @@ def test_only_the_given_pairs_are_ever_seen_as_pairs(share, expected, monkeypatc
     units = [torch.from_numpy(subject.target[0]).clamp(0, 1) * 2 - 1 for subject in train]
     found = {n for _, y in seen for image in y for n, u in enumerate(units) if image[0].equal(u)}
     assert found <= expected and bool(found) == bool(expected)
+
+
+def _learnt(train, monkeypatch):
+    """In few steps, therefore long ones."""
+    monkeypatch.setattr(cyclegan, "_LEARNING_RATE", 4e-3)
+    monkeypatch.setattr(learning, "WARMUP_STEPS", 5)
+    method = CycleGAN(width=1 / 16, paired_share=0.5, size=32)
+    method.fit(train, Budget(steps=50))
+    assert method.steps == 50
+    return method
+
+
+def test_it_learns_the_map_and_from_wrong_pairs_it_does_not(monkeypatch):
+    train, unseen = discs(16), discs(4, first=100)
+    enough = 0.5 * error(Identity(), unseen)
+    assert error(_learnt(train, monkeypatch), unseen) < enough
+    assert error(_learnt(strangers(train), monkeypatch), unseen) > enough
 
 
 def test_an_output_on_the_source_grid_and_no_training_without_subjects():
