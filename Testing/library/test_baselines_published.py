@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from midiffusion.errors import InvalidData
-from midiffusion.evaluation.baselines import Budget
+from midiffusion.evaluation.baselines import Budget, learning
 from midiffusion.evaluation.baselines.published import Published, PublishedCondition
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.lmi import LocalMutualInformation
@@ -49,6 +51,36 @@ def _squares(count, first=0):
         volume = Volume(0.5 * target, np.diag([-6.0, -6, 6, 1]), "T1")
         subjects.append(Subject(str(number), volume, target, target > 0))
     return subjects
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """In few steps, therefore long ones."""
+    method = Published(size=SIDE, network={"channels": (16, 16)})
+    method._config = replace(method._config, learning_rate=4e-3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learning, "WARMUP_STEPS", 5)
+        method.fit(_squares(64), Budget(steps=80))
+    return method
+
+
+def _knows_the_squares(method):
+    """Whether what it makes of a source is nearer to its own target than to others'."""
+    subjects = _squares(4, first=100)
+    outputs = [method.translate(subject.source) for subject in subjects]
+    errors = np.array([[np.abs(o - s.target).mean() for s in subjects] for o in outputs])
+    own = np.trace(errors)
+    return own / 4 < 0.9 * (errors.sum() - own) / 12
+
+
+def test_the_maps_alone_say_where_a_square_is(trained):
+    assert _knows_the_squares(trained)
+
+
+def test_without_the_maps_it_cannot_know(trained, monkeypatch):
+    maps = PublishedCondition.channels
+    monkeypatch.setattr(PublishedCondition, "channels", lambda self, *state: 0 * maps(self, *state))
+    assert not _knows_the_squares(trained)
 
 
 def test_no_subjects_no_training_and_no_translation_before():
