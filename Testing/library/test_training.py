@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from midiffusion.arguments import UsageError
 from midiffusion.errors import InvalidData, InvalidParameter
 from midiffusion.io import write_volume
 from midiffusion.model import load_model
 from midiffusion.training import loop
 from midiffusion.training.augmentation import RandomContrast, RandomExtraction, RandomGeometry
-from midiffusion.training.cli import main
+from midiffusion.training.cli import _configuration, main
 from midiffusion.training.configuration import CONFIGS, TrainingConfig
 from midiffusion.training.data import SliceSource, frozen_split, load_slices, read_sprite
 from midiffusion.training.ema import PowerAverage, exponent_from_width
@@ -171,7 +172,7 @@ def test_plateaus_give_one_tissue_one_level():
 
 def test_monotone_contrast_keeps_the_order_of_intensities():
     ramp = torch.linspace(0.05, 1.0, 64).expand(32, 1, 64, 64)
-    rise = [o[0, 32, 8:-8].diff().min() for o in _drawn(_still(monotone=True), ramp)]
+    rise = [o[0, 32, 8:-8].diff().min() for o in _drawn(_still(mapping="monotone"), ramp)]
     free = [o[0, 32, 8:-8].diff().min() for o in _drawn(_still(), ramp)]
     assert min(rise) > -1e-3 > min(free)
 
@@ -355,3 +356,16 @@ def test_a_configuration_extends_another():
     lite, base = TrainingConfig.for_target("flair"), TrainingConfig.for_target("flair_base")
     assert base.card == lite.card and base.sources == lite.sources
     assert base.network["blocks"] == 2 and lite.network["blocks"] == 1
+
+
+def test_a_target_of_one_s_own_may_take_a_shipped_one_s_settings(volumes, tmp_path):
+    config = _configuration(None, "mine", "ct", "volumes")
+    assert config.intensity == TrainingConfig.for_target("ct").intensity
+    assert (config.card["title"], config.card["target_modality"]) == ("mine, own images", "CT")
+    assert "SynthRAD" not in json.dumps(config.to_dict())
+    arguments = ["--target", "mine", "--data", str(volumes), "--out", str(tmp_path / "out")]
+    with pytest.raises(InvalidParameter, match="'pet' is shipped"):
+        main([*arguments, "--like", "pet"])
+    with pytest.raises(UsageError, match="not allowed with"):
+        main([*arguments, "--like", "ct", "--config", "a.json"])
+    assert not (tmp_path / "out").exists()
