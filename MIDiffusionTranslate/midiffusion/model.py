@@ -103,11 +103,7 @@ class TranslationModel:
         units, _ = SourceIntensity().forward(volume.data, volume.modality)
         agreed = None
         try:
-            # Cubic resampling swings below air beside bright skin; nothing is darker than air.
-            source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(place)
-            if is_ct(volume.data, volume.modality):
-                solid = float(np.interp(SOLID_HU, *CT_WINDOW))
-                source = without_couch(source, self.card.pixel_mm, solid)
+            source = source_slices(volume, units, grid, self.card.pixel_mm, place)
             known = self._familiarity(source)
             mean, deviation = self._mean_and_deviation(source, grid, plan, on_step)
             if agreement:
@@ -222,6 +218,20 @@ class TranslationModel:
 
     def _as_output(self, data: np.ndarray, source: Volume) -> Volume:
         return Volume(data, source.ijkToRAS.copy(), self.card.target_modality)
+
+
+def source_slices(
+    volume: Volume, units: np.ndarray, grid: SliceGrid, pixel_mm: float, place: torch.device
+) -> Tensor:
+    """What a model is shown of a source: [S, 1, H, W] in model units on `place`.
+
+    units: the volume's intensities, as `SourceIntensity` makes them. grid: of the volume.
+    """
+    # Cubic resampling swings below air beside bright skin; nothing is darker than air.
+    source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(place)
+    if not is_ct(volume.data, volume.modality):
+        return source
+    return without_couch(source, pixel_mm, float(np.interp(SOLID_HU, *CT_WINDOW)))
 
 
 def load_model(

@@ -181,13 +181,16 @@ def test_the_command_counts_warnings(familiar, card_values, tmp_path, monkeypatc
     values = {**card_values, "pixel_mm": PIXEL_MM, "familiar": familiar.to_dict()}
     card = ModelCard.from_dict(values)
     good = Volume(egg(np.random.default_rng(10), 9), np.diag([-PIXEL_MM, -PIXEL_MM, 5.0, 1.0]))
-    made = [(sources.HEADS[2], "a", good), (sources.HEADS[2], "b", scaled(good, 2.0))]
+    # The second has no slice with a head: its distance, not a number, has to get into the file.
+    made = [(sources.HEADS[2], "a", good), (sources.HEADS[2], "b", scaled(good, 0.2))]
     monkeypatch.setattr(sources, "cases", lambda root: [*made, ("turned", "a", turned(good, 180))])
     entry = type("Entry", (), {"card": card})()
     monkeypatch.setattr(sources.registry, "find", lambda *_: entry)
     file = tmp_path / "found.json"
     assert sources.main(["--data", str(tmp_path), "--json", str(file)]) == 0
-    rates = json.loads(file.read_text())["rates"]
+    report = json.loads(file.read_text())
+    assert report["sources"]["volume"][1]["distance"] is None
+    rates = report["rates"]
     assert {kind: rate["value"] for kind, rate in rates.items()} == {
         "volume": 0.5,
         "all heads": 0.5,

@@ -55,6 +55,8 @@ def _without_gaps(value: object) -> object:
     """JSON knows neither NaN nor infinity: null takes their place."""
     if isinstance(value, Mapping):
         return {key: _without_gaps(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_gaps(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value

@@ -48,10 +48,14 @@ def judge(volume: Volume, card: ModelCard) -> Judgement:
             f"The card of '{card.id}' doesn't say what its training slices look like: run "
             f"python -m midiffusion.training.familiarity {card.id} --data DIR first."
         )
+    import torch  # not at the top: the arguments are read without
+
+    from ..model import source_slices
+
     units, _ = SourceIntensity().forward(volume.data, volume.modality)
     grid = SliceGrid.of(volume, card.pixel_mm, card.orientation, 1)
-    slices = np.maximum(grid.to_slices(units), 0)
-    return Familiar.from_dict(card.familiar).judge(slices, card.pixel_mm)
+    shown = source_slices(volume, units, grid, card.pixel_mm, torch.device("cpu"))
+    return Familiar.from_dict(card.familiar).judge(shown[:, 0].numpy(), card.pixel_mm)
 
 
 def wilson(found: int, of: int) -> Interval:
