@@ -196,7 +196,7 @@ class BatchSection:
             self._showStates(batch)
 
     def _showStates(self, batch: Batch) -> None:
-        """What became of each volume, beside its name."""
+        """What became of each volume, before its name, which may be long."""
         view = self.ui.batchList
         blocked = view.blockSignals(True)
         rows = [n for n, source in enumerate(self._sources) if source in self.chosen]
@@ -209,7 +209,7 @@ class BatchSection:
                 "cancelled": _("not translated"),
             }[item.state]
             entry = view.item(row)
-            entry.setText(f"{item.name}: {words}" if words else item.name)
+            entry.setText(f"{words}: {item.name}" if words else item.name)
             entry.setToolTip(item.message or item.result)
         view.blockSignals(blocked)
 

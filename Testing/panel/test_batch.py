@@ -47,6 +47,7 @@ def test_a_batch_with_one_bad_item(three: PanelDriver) -> None:
     assert not ui.translateButton.enabled
     assert "Several volumes are being translated" in ui.translateButton.toolTip
     waitForEnd(three)
+    assert listed(three) == ["done: T1", "failed: Empty", "done: T2"]
     status = ui.batchStatusLabel.text
     assert status.startswith("2 of 3 translated, 1 failed. Empty: ")
     assert "constant" in status and "table 'MIDiffusion batch'" in status
@@ -64,7 +65,7 @@ def test_only_what_is_ticked_and_cancel(three: PanelDriver) -> None:
     three.runForever()
     three.ui.batchButton.click()
     three.session.wait(lambda: "Step" in three.ui.batchProgressLabel.text, 300)
-    assert listed(three) == ["T1: running", "Empty", "T2"]
+    assert listed(three) == ["running: T1", "Empty", "T2"]
     three.ui.batchButton.click()
     waitForEnd(three)
     assert three.ui.batchStatusLabel.text.startswith(

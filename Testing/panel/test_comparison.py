@@ -50,6 +50,7 @@ def test_a_comparison_can_be_cancelled_and_repeated(compared: PanelDriver) -> No
     waitForEnd(compared)
     assert ui.comparisonStatusLabel.text == "Cancelled. Nothing was added to the scene."
     assert compared.slicer.util.getNodesByClass("vtkMRMLTableNode") == []
+    compared.session.process(0.2)
     compared.assertIdle()
     ui.compareButton.click()
     compared.slicer.mrmlScene.Clear()  # while it runs

@@ -10,9 +10,29 @@ from typing import Any
 
 import pytest
 from midiffusion.errors import WorkerDied
-from MIDiffusionTranslateLib.process import WorkerProcess
+from MIDiffusionTranslateLib.process import Launcher, WorkerProcess
 from panel.conftest import MODULE, PanelDriver
 from scene.launching import Spy
+
+
+def after(line: str) -> Launcher:
+    """What starts the worker after one line of Python."""
+    script = f"import sys\n{line}\nfrom midiffusion import worker\nworker.main(sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": str(MODULE.parent)}
+
+    def launch(folder: Path) -> WorkerProcess:
+        return WorkerProcess([sys.executable, "-c", script, str(folder)], environment, folder)
+
+    return launch
+
+
+def test_a_warning_of_the_worker_is_told_with_the_result(ready: PanelDriver) -> None:
+    event = '{"event": "warning", "message": "The source looks unlike a head."}'
+    ready.widget.logic.launcher = after(f"print({event!r}, flush=True)")
+    ready.run()
+    ready.assertIdle()
+    assert ready.status.startswith("Done in ")
+    assert ready.status.endswith("not for diagnosis. The source looks unlike a head.")
 
 
 def test_a_hanging_worker_is_ended(ready: PanelDriver) -> None:
@@ -55,15 +75,7 @@ def test_a_full_disk(ready: PanelDriver) -> None:
 
 
 def test_a_package_that_the_worker_does_not_find(ready: PanelDriver) -> None:
-    script = (
-        "import sys\nsys.modules['safetensors'] = None\nfrom midiffusion import worker\n"
-        "worker.main(sys.argv[1:])"
-    )
-    ready.widget.logic.launcher = lambda folder: WorkerProcess(
-        [sys.executable, "-c", script, str(folder)],
-        {**os.environ, "PYTHONPATH": str(MODULE.parent)},
-        folder,
-    )
+    ready.widget.logic.launcher = after("sys.modules['safetensors'] = None")
     ready.run()
     ready.assertIdle()
     assert "'safetensors' is not installed: install it" in ready.status
@@ -83,6 +95,7 @@ def test_the_memory_of_the_device_is_shown_where_it_is_chosen(ready: PanelDriver
     ui.advancedSection.collapsed = True  # nobody waits for the answer any more
     ready.session.wait(lambda: ready.workers() == [], 30)
     assert not label.visible
+    ready.session.process(0.2)
     ready.assertIdle()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from bundles import changeCard, saveTiny
-from midiffusion.errors import DependencyMissing, WorkerDied
+from midiffusion.errors import DependencyMissing, LicenceNotAccepted, WorkerDied
 from panel.conftest import MODULE, ROOT, PanelDriver
 
 AddVolume = Callable[..., Any]
@@ -220,6 +220,23 @@ def test_a_non_commercial_licence_is_asked_for_once(ready: PanelDriver, models: 
     ready.panel.chooser.list()
     ready.click()
     assert len(ready.session.dialogs) == 3
+
+
+def test_the_console_asks_for_the_same_consent(ready: PanelDriver, models: Path) -> None:
+    changeCard(models / "tiny", non_commercial=True)
+    logic, source = ready.widget.logic, ready.parameters.sourceVolume
+    logic.launcher = refuse
+    ready.session.app.setTesting(False)
+    ready.session.answer = lambda text: NO
+    for call in (logic.start, logic.translate, lambda node, *a, **o: logic.startAll([node], **o)):
+        with pytest.raises(LicenceNotAccepted):
+            call(source, model="tiny", modelFolder=models)
+    assert len(ready.session.dialogs) == 3
+    ready.session.answer = lambda text: YES
+    assert "started" in str(logic.start(source, model="tiny", modelFolder=models).error)
+    ready.panel.chooser.list()
+    ready.click()  # the panel knows of it
+    assert len(ready.session.dialogs) == 4
 
 
 def test_testing_mode_asks_nothing(ready: PanelDriver, models: Path) -> None:
