@@ -26,6 +26,7 @@ from midiffusion.errors import (
     InvalidParameter,
     UnwritableTarget,
 )
+from trainingimages import saveVolumes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -281,7 +282,7 @@ def test_local_folders_never_touch_the_network(tmp_path: Path) -> None:
     from bundles import saveTiny
 
     folder = saveTiny(tmp_path / "models" / "tiny").parent
-    source = ROOT / "Resources" / "SampleData" / "openms_long19_T1W.nii.gz"
+    source = saveVolumes(tmp_path / "volumes", 1) / "subject0.nii.gz"
     there = ["--model-folder", str(folder)]
     local = (
         ["models", "list", *there],
