@@ -86,7 +86,8 @@ class Filling:
             say(f"{self._direction} {name}: kept from an earlier run", last=True)
             return found[0]
         if found is not None:
-            cell, outputs = found[0], self._store.outputs(ingredients, self.subjects)
+            cell = found[0]
+            outputs: Outputs = self._store.outputs(ingredients, self.subjects)
         else:
             cell = Cell(name, method.name, model=None if model is None else _described(model))
             outputs = self._computed(cell, method, entry)
