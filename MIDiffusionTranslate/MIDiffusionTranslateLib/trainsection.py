@@ -156,7 +156,7 @@ class TrainSection:
     def _spentText(self, inputs: TrainingInputs) -> str:
         return _("'{name}' has been trained for {spent} of {minutes} min.").format(
             name=inputs.name,
-            spent=math.ceil(self._curve.spent_s / 60),
+            spent=round(self._curve.spent_s / 60, 1),
             minutes=inputs.minutes,
         )
 

@@ -82,7 +82,8 @@ def test_train_cancel_resume(driver: PanelDriver, quick: Any, models: Path) -> N
     section = quick(1e9)
     ui = section.ui
     assert ui.trainButton.text == "Resume training"
-    assert "'my-model' has been trained for 1 of 60 min" in ui.trainHintLabel.text
+    shown = f"'my-model' has been trained for {round(spent / 60, 1)} of 60 min."
+    assert ui.trainHintLabel.text == shown
     # As many minutes as there are seconds over four, and a little more.
     ui.trainMinutesBox.value = int(spent / 4) + 1
     start(section)
