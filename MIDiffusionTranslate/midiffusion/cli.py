@@ -40,6 +40,7 @@ DELEGATED = {
     ("benchmark", "sampler"): ("evaluation.sampler_benchmark", "quality against evaluations"),
     ("benchmark", "speed"): ("evaluation.speed.command", "where time and memory go"),
     ("benchmark", "table"): ("evaluation.table", "fidelity figures on the validation subjects"),
+    ("benchmark", "ablation"): ("evaluation.ablation", "what each choice of the method is worth"),
     ("benchmark", "steering"): ("evaluation.steering", "how much LMI steers the result"),
     ("benchmark", "uncertainty"): ("evaluation.uncertainty", "doubt against the true error"),
     ("benchmark", "sources"): ("evaluation.sources", "which sources a model warns of"),

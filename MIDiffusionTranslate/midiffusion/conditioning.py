@@ -126,7 +126,9 @@ class LMICondition:
         highest = self.settings.cross_sigma_max
         if not isinstance(sigma, Tensor) and sigma > highest:
             return x.new_zeros(x.shape[0], self.settings.cross_channels, *x.shape[2:])
-        levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        # A number is made there: copying it would make a GPU wait for the host.
+        levels = sigma if isinstance(sigma, Tensor) else x.new_full((), sigma)
+        levels = levels.to(x.dtype).expand(x.shape[0])
         known = None if self.settings.estimator == "reference" else levels
         # Not computed for some images only: choosing them would make a GPU wait for the host.
         lmi = self.settings.cross_lmi()

@@ -10,8 +10,8 @@ from midiffusion.intensity import (
     PercentileIntensity,
     SourceIntensity,
     head_mask,
-    is_ct,
     intensity_map,
+    is_ct,
 )
 from midiffusion.io import read_volume
 

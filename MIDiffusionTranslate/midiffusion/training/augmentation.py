@@ -122,7 +122,7 @@ class RandomContrast:
         knots_at: where they lie: at intensities that the head really has ("tissue", so that
             tissues, not air, receive random values) or anywhere ("uniform"). In CT nearly all
             tissue has one intensity, and knots there would turn its noise into structure.
-        monotone: keep the order of intensities: an ablation, sources need not.
+        mapping: "free", or, for ablation, "monotone" (the order of intensities is kept) or "none".
         plateaus: share of intensity maps that are steps between a few levels: what has one
             intensity in the source (a brain in CT) can have many in the target.
         texture: largest relative amplitude of structure that is not in the target: an MR source
@@ -135,7 +135,7 @@ class RandomContrast:
 
     knots: int = 8
     knots_at: Literal["tissue", "uniform"] = "tissue"
-    monotone: bool = False
+    mapping: Literal["free", "monotone", "none"] = "free"
     plateaus: float = 0.0
     texture: float = 0.0
     bias: float = 0.3
@@ -165,6 +165,8 @@ class RandomContrast:
     def _table(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """One random intensity table, [TABLE]."""
         at = torch.linspace(0.0, 1.25, self.TABLE)
+        if self.mapping == "none":
+            return at
         if float(torch.rand(1, generator=generator)) < self.plateaus:
             steps = int(torch.randint(2, 6, (1,), generator=generator))
             edges = _uniform((steps,), self.AIR, 1.0, generator).sort().values
@@ -175,7 +177,7 @@ class RandomContrast:
         knots = torch.tensor([0.0, self.AIR, *inner, 1.26])
         weight = torch.rand(1, generator=generator)
         random = torch.rand(len(knots), generator=generator)
-        if self.monotone:
+        if self.mapping == "monotone":
             random = random.sort().values
         values = (1 - weight) * knots.clamp(max=1.0) + weight * random
         values[0] = 0.0
@@ -200,7 +202,7 @@ class RandomContrast:
         return inner
 
     def _texture(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Factors round 1, like `images`: smooth fields of several scales, or patches with edges."""
+        """Factors round 1, like `images`: smooth fields of all scales, or patches with edges."""
         count, size = len(images), images.shape[2:]
         if not self.texture:
             return torch.ones(count, 1, 1, 1)

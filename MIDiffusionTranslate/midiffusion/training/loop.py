@@ -208,12 +208,16 @@ def _step_loss(
 ) -> Tensor:
     """Loss of one batch: every random number comes from the run's generator, in a fixed order."""
     g = state.generator
-    geometry = RandomGeometry()
     x0 = images[torch.randint(len(images), (config.batch,), generator=g)]
-    x0 = geometry.apply(x0, geometry.draw(config.batch, g))
-    extraction = RandomExtraction(config.extraction)
-    x0 = extraction.apply(x0, extraction.draw(config.batch, g))
-    return _loss(config, state.denoiser, x0, config.dropout, g, device)
+    x0 = moved(config, x0, g)
+    return batch_loss(config, state.denoiser, x0, config.dropout, g, device)
+
+
+def moved(config: TrainingConfig, x0: Tensor, g: torch.Generator) -> Tensor:
+    """Images [B, 1, H, W] after random geometry and, some of them, extraction."""
+    geometry, extraction = RandomGeometry(), RandomExtraction(config.extraction)
+    x0 = geometry.apply(x0, geometry.draw(len(x0), g))
+    return extraction.apply(x0, extraction.draw(len(x0), g))
 
 
 @torch.no_grad()
@@ -228,11 +232,12 @@ def validation_loss(
     chosen = images[torch.linspace(0, len(images) - 1, VALIDATION_SLICES).long()]
     parts = chosen.split(config.batch)
     return sum(
-        len(x0) * float(_loss(config, state.average.average, x0, 0.0, g, device)) for x0 in parts
+        len(x0) * float(batch_loss(config, state.average.average, x0, 0.0, g, device))
+        for x0 in parts
     ) / len(chosen)
 
 
-def _loss(
+def batch_loss(
     config: TrainingConfig,
     denoiser: Denoiser,
     x0: Tensor,
@@ -240,7 +245,19 @@ def _loss(
     g: torch.Generator,
     device: torch.device,
 ) -> Tensor:
-    """Mean of eq. 12 over images, each with a pseudo-source and noise drawn from `g`."""
+    """Mean of eq. 12 over images, each with a pseudo-source and noise drawn from a generator.
+
+    Args:
+        config: its LMI, contrast, noise levels and precision.
+        denoiser: the network to judge, on `device`.
+        x0: clean images after geometry and extraction, [B, 1, H, W], model units, on the CPU.
+        dropout: share of the images without a condition.
+        g: every random number comes from it, in a fixed order.
+        device: where the loss is computed.
+
+    Returns:
+        A scalar.
+    """
     contrast, count = RandomContrast(**config.contrast), len(x0)
     pseudo_source = contrast.apply(x0, contrast.draw(x0, g))
     keep = (torch.rand(count, generator=g) >= dropout).float()

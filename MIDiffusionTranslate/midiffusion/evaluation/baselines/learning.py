@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ...training.augmentation import RandomGeometry
-from ...training.configuration import TrainingConfig
+from ...training.augmentation import RandomContrast, RandomGeometry
+from ...training.configuration import CONFIGS, TrainingConfig
 from ..report import say
 from .method import Budget
 
@@ -74,6 +74,13 @@ def some(stack: Tensor, count: int, random: torch.Generator) -> Tensor:
 def network_of_the_bundles() -> dict[str, object]:
     """Arguments of `UNetConfig` but the conditioning: what the shipped models are trained with."""
     return TrainingConfig.for_target("flair").network
+
+
+def contrast_of_the_bundles(target_modality: str) -> RandomContrast:
+    """How the source's contrast is randomised in the training of the shipped model of a target."""
+    known = {path.stem for path in CONFIGS.glob("*.json")}
+    target = {"MR": "t1"}.get(target_modality, target_modality.lower())
+    return RandomContrast(**TrainingConfig.for_target(target).contrast if target in known else {})
 
 
 @contextmanager

@@ -12,28 +12,18 @@ one before the LMI sees it, because that estimator is blind outside [0, 1]; and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ...conditioning import LMICondition, LMISettings
+from ...denoiser import Denoiser
 from ...lmi import LocalMutualInformation
 from ...loss import denoising_loss, draw_sigma
-from ...noise import karras_sigmas, perturb
-from ...samplers import SAMPLERS
-from ...sampling import SharedNoise
 from ...training.configuration import TrainingConfig
-from ...training.ema import PowerAverage
-from ...training.loop import build_denoiser
-from ...volume import Volume
-from ..datasets.subject import Subject
-from .integration import integrate
-from .learning import learn, minimise, moved, network_of_the_bundles, some
-from .method import Budget
-from .slices import on_grid_of, source_slices, target_slices
+from ...training.loop import moved
+from .learning import network_of_the_bundles
+from .scratch import FromScratch
 
 STEPS = 50
 _BATCH = 8
@@ -69,15 +59,13 @@ class PublishedCondition(LMICondition):
         return PublishedCondition(self.source[index], self.self_maps[index])
 
 
-class Published:
+class Published(FromScratch):
     """See the module.
 
     size: side in pixels of the slices that the network works on. network: arguments of `UNetConfig`
     but the conditioning, by default those of the bundles. device: of torch. seed: of weights,
     order, augmentation and noise.
     """
-
-    name = f"published, {STEPS} of 1000 steps"
 
     def __init__(
         self,
@@ -87,66 +75,35 @@ class Published:
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
-        self.steps = 0
-        self._size = size
-        self._device = torch.device(device)
-        self._seed = seed
-        self._config = TrainingConfig(
+        config = TrainingConfig(
             card={},
             sources=(),
             intensity={},
             lmi=_LMI,
             network=network_of_the_bundles() if network is None else network,
+            batch=_BATCH,
             seed=seed,
         )
-        self._average: PowerAverage | None = None
-
-    def fit(self, train: Sequence[Subject], budget: Budget) -> None:
-        """Trains the denoiser on the targets alone. Raises InvalidData for no subjects."""
-        images = target_slices(self.name, train, self._size)
-        denoiser = build_denoiser(self._config, float(images.square().mean().sqrt()))
-        denoiser = denoiser.to(self._device)
-        average = self._average = PowerAverage(denoiser, self._config.ema)
-        optimiser = torch.optim.Adam(
-            denoiser.parameters(), lr=self._config.learning_rate, betas=(0.9, 0.99)
+        super().__init__(
+            f"published, {STEPS} of 1000 steps",
+            config,
+            size=size,
+            evaluations=STEPS,
+            sampler="euler_maruyama",
+            device=device,
         )
-        random = torch.Generator().manual_seed(self._seed)
-        taken = 0
 
-        def step() -> None:
-            nonlocal taken
-            (x0,) = moved(random, some(images, _BATCH, random))
-            x0, sigma, noise = (part.to(self._device) for part in self._noise(x0, random))
-            condition = PublishedCondition(x0.clamp(0, 1))
-            loss = denoising_loss(denoiser, x0, condition, sigma, noise).mean()
-            minimise(optimiser, loss)
-            taken += 1
-            average.update(denoiser, taken)
-
-        self.steps = learn(self.name, step, [optimiser], budget)
-
-    def translate(self, slices: Volume) -> NDArray[np.float32]:
-        """[S, H, W] in model units: one sample. RuntimeError before `fit`."""
-        if self._average is None:
-            raise RuntimeError("fit() comes before translate()")
-        source = source_slices(slices, self._size).clamp(0, 1).to(self._device)
-        low, high = self._config.sigma_min, self._config.sigma_max
-        noise = SharedNoise(self._seed, 0, source)
-        image = integrate(
-            self._average.average,
-            PublishedCondition(source),
-            perturb(torch.zeros_like(source), high, noise(0)),
-            karras_sigmas(STEPS, low, high),
-            SAMPLERS["euler_maruyama"],
-            noise,
-        )
-        return on_grid_of(slices, image.clamp(min=0))
-
-    def _noise(self, x0: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, levels and noise of one batch, drawn as in our own training."""
-        config, count = self._config, len(x0)
+    def _loss(self, denoiser: Denoiser, x0: Tensor, random: torch.Generator) -> Tensor:
+        config = self._config
+        x0 = moved(config, x0, random)
+        count = len(x0)
         strata = (torch.arange(count) + torch.rand(count, generator=random)) / count
         sigma = draw_sigma(
             strata, config.sigma_mean, config.sigma_std, config.sigma_min, config.sigma_max
         )
-        return x0, sigma, torch.randn(x0.shape, generator=random)
+        noise = torch.randn(x0.shape, generator=random)
+        x0, sigma, noise = (part.to(self._device) for part in (x0, sigma, noise))
+        return denoising_loss(denoiser, x0, self._condition(x0), sigma, noise).mean()
+
+    def _condition(self, source: Tensor) -> PublishedCondition:
+        return PublishedCondition(source.clamp(0, 1))

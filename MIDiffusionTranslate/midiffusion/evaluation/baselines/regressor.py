@@ -17,10 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...network import UNet, UNetConfig
-from ...training.augmentation import RandomContrast
 from ...volume import Volume
 from ..datasets.subject import Subject
-from .learning import learn, minimise, moved, network_of_the_bundles, seeded
+from .learning import (
+    contrast_of_the_bundles,
+    learn,
+    minimise,
+    moved,
+    network_of_the_bundles,
+    seeded,
+)
 from .method import Budget
 from .slices import on_grid_of, paired_slices, source_slices, target_slices
 
@@ -63,6 +69,7 @@ class Regressor:
             sources, targets = paired_slices(self.name, train, self._size)
         else:
             sources = targets = target_slices(self.name, train, self._size)
+            self._contrast = contrast_of_the_bundles(train[0].target_modality)
         optimiser = torch.optim.Adam(self._network.parameters(), lr=_LEARNING_RATE)
 
         def step() -> None:
@@ -87,7 +94,7 @@ class Regressor:
             target, source = moved(random, targets[rows], sources[rows])
             return source, target
         (target,) = moved(random, targets[rows])
-        contrast = RandomContrast()
+        contrast = self._contrast
         return contrast.apply(target, contrast.draw(target, random)), target
 
     def _forward(self, source: Tensor) -> Tensor:

@@ -104,9 +104,12 @@ class SDEdit:
         return SliceGrid.of(slices, card.pixel_mm, card.orientation, self._multiple)
 
     def _source(self, slices: Volume, grid: SliceGrid) -> Tensor:
+        from ... import model  # not at the top: it is slow to import
+
         acquired = as_acquired(slices)
         units, _ = SourceIntensity().forward(acquired.data, acquired.modality)
-        return torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(self._device)
+        pixel_mm = self._model.card.pixel_mm
+        return model.source_slices(acquired, units, grid, pixel_mm, self._device)
 
     def _example(self, subject: Subject) -> tuple[Tensor, NDArray[np.float32], NDArray[np.bool_]]:
         """Source [1, 1, H, W], target and head [1, H, W] of the middle slice, on the model grid."""

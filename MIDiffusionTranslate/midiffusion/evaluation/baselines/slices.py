@@ -1,7 +1,8 @@
 """What the learners see of a subject: square slices of one size, model units, air round them.
 
 A learner knows a picture, not a patient: slices are padded with air to a square and brought to its
-size, and its output goes the same way back.
+size, and its output goes the same way back. As in our own path, a CT is seen without the couch,
+as source and as something to learn from.
 """
 
 from __future__ import annotations
@@ -15,16 +16,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import InvalidData
-from ...intensity import SourceIntensity
+from ...head import SOLID_HU, without_couch
+from ...intensity import CT_WINDOW, SourceIntensity, is_ct
 from ...volume import Volume
-from ..datasets.subject import Subject, area_average, as_acquired
+from ..datasets.subject import HU_OF_ZERO, HU_PER_UNIT, Subject, area_average, as_acquired
 
 
 def target_slices(name: str, train: Sequence[Subject], size: int) -> Tensor:
     """The targets of all subjects, [N, 1, size, size]; raises InvalidData for no subjects, naming
     the method `name`."""
     _check(name, train)
-    return torch.cat([_square(subject.target, size) for subject in train])
+    stacks = []
+    for subject in train:
+        stack = _square(subject.target, size)
+        if subject.target_modality == "CT":
+            solid = (SOLID_HU - HU_OF_ZERO) / HU_PER_UNIT
+            stack = without_couch(stack, _pixel_mm(subject.source, size), solid)
+        stacks.append(stack)
+    return torch.cat(stacks)
 
 
 def paired_slices(name: str, train: Sequence[Subject], size: int) -> tuple[Tensor, Tensor]:
@@ -37,7 +46,11 @@ def source_slices(slices: Volume, size: int) -> Tensor:
     """A source, [S, 1, size, size] in [0, 1.25], on the scale that it has in our own path too."""
     acquired = as_acquired(slices)
     data, _ = SourceIntensity().forward(acquired.data, acquired.modality)
-    return _square(data, size)
+    stack = _square(data, size)
+    if not is_ct(acquired.data, acquired.modality):
+        return stack
+    solid = float(np.interp(SOLID_HU, *CT_WINDOW))
+    return without_couch(stack, _pixel_mm(slices, size), solid)
 
 
 def on_grid_of(slices: Volume, output: Tensor) -> NDArray[np.float32]:
@@ -64,6 +77,10 @@ def _square(images: NDArray[np.generic], size: int) -> Tensor:
         return torch.from_numpy(area_average(padded, size))[:, None]
     larger = F.interpolate(torch.from_numpy(padded)[:, None], (size, size), mode="bicubic")
     return larger.clamp_(min=0)  # cubic interpolation swings below air
+
+
+def _pixel_mm(slices: Volume, size: int) -> float:
+    return float(slices.spacing_mm[0]) * max(slices.data.shape[1:]) / size
 
 
 def _check(name: str, train: Sequence[Subject]) -> None:

@@ -85,6 +85,7 @@ def _subject(folder: Path, source: str, target: str) -> Subject:
         target=wanted,
         head=head_mask(wanted, target.upper()),
         tumour=cut(tumour) >= 0.5,
+        target_modality=target.upper(),
     )
 
 

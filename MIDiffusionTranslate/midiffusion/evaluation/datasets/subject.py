@@ -34,6 +34,7 @@ class Subject:
         head (MR) or by its HU (CT).
     head: where the target shows the head. tumour: where the collection marks one, or None.
     contiguous: neighbouring slices are neighbours in the head too, so that flicker has a meaning.
+    target_modality: in capitals; empty where nobody asks.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Subject:
     head: MaskStack
     tumour: MaskStack | None = None
     contiguous: bool = False
+    target_modality: str = ""
 
     def at(self, size: int) -> Subject:
         """The same subject averaged down to size x size pixels.

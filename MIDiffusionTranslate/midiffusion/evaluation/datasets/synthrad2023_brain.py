@@ -64,6 +64,7 @@ def _subject(stored: np.ndarray, subject: str, source: str, target: str) -> Subj
         source=Volume(channels[source], radiological(pixel_mm), source.upper()),
         target=wanted,
         head=head_mask(wanted, target.upper()),
+        target_modality=target.upper(),
     )
 
 

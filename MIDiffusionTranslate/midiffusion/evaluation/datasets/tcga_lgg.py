@@ -52,4 +52,5 @@ def _subject(folder: Path, subject: str, source: str, target: str) -> Subject:
         target=wanted,
         head=head_mask(wanted, target.upper()),
         tumour=slices[..., _TUMOUR] > 127,
+        target_modality=target.upper(),
     )

@@ -223,6 +223,7 @@ def paired(
         target=pair[1][rows],
         head=head[rows],
         contiguous=stride == 1,
+        target_modality=target.modality,
     )
 
 

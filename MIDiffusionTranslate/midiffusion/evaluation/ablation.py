@@ -1,0 +1,181 @@
+"""`midiffusion benchmark ablation`: what each choice of the method is worth, a row per change.
+
+Every row is our own method, trained from the start on the targets of the training subjects for the
+same number of steps with one thing changed in the target's shipped training configuration, and
+scored on the frozen validation subjects, all at 64 x 64 with a small network: a question of hours
+on a GPU takes minutes on a CPU. What wins here need not win at full size and budget; what loses
+clearly hardly will.
+
+A row that the result file of `--json` already has, with the same settings, is not computed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..arguments import Arguments, device_name
+from ..device import choose_device, describe
+from ..errors import InvalidParameter, UnreadableFile
+from .baselines.method import Budget
+from .datasets import Dataset, Subject, dataset
+from .report import estimate_text, markdown_table, say, write_json
+from .scorer import FIGURES, SubjectFigures, score_subject, summary
+
+SIZE = 64
+_NETWORK = {"channels": [32, 64, 96, 128], "blocks": 1, "patch": 2}
+_PLAIN = {"mapping": "none", "texture": 0.0, "bias": 0.0, "blur": 0.0, "noise": 0.0, "shift": 0.0}
+
+# Fields of `TrainingConfig` that a row changes; those of `lmi` and `contrast` one by one. A field
+# of `_SAMPLING` is an argument of `FromScratch`, and needs no training of its own.
+ROWS: dict[str, Mapping[str, Any]] = {
+    "as shipped": {},
+    "mean of 4 samples": {"samples": 4},
+    "1 evaluation": {"evaluations": 1},
+    "contrast as it is": {"contrast": _PLAIN, "extraction": 0.0},
+    "order of intensities kept": {"contrast": {"mapping": "monotone", "plateaus": 0.0}},
+    "no texture": {"contrast": {"texture": 0.0}},
+    "knots at tissue": {"contrast": {"knots_at": "tissue"}},
+    "one scale": {"lmi": {"dilations": [1]}},
+    "a fourth scale, dilation 8": {"lmi": {"dilations": [1, 2, 4, 8]}},
+    "narrow kernels": {"lmi": {"bandwidths": [0.02, 0.04]}},
+    "wide kernels": {"lmi": {"bandwidths": [0.12, 0.35]}},
+    "four kernels": {"lmi": {"bandwidths": [0.02, 0.05, 0.12, 0.3]}},
+    "fixed bins (shannon)": {"lmi": {"estimator": "shannon"}},
+    "no cross term": {"lmi": {"cross_dilations": [], "cross_bandwidths": []}},
+    "cross term at every noise level": {"lmi": {"cross_sigma_max": 1000.0}},
+    "no condition dropout": {"dropout": 0.0},
+}
+_SAMPLING = ("samples", "evaluations")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
+    options = _parser().parse_args(argv)
+    if options.steps < 1:
+        raise InvalidParameter("--steps must be at least 1.")
+    data = dataset(options.dataset)
+    direction = options.direction or data.directions[0]
+    target = data.bundles.get(direction.split(":")[1])
+    if target is None:
+        raise InvalidParameter(f"No training configuration serves {data.name} {direction}.")
+    device = choose_device(options.device)
+    settings = {
+        "version": __version__,
+        "device": describe(device),
+        "dataset": data.name,
+        "direction": direction,
+        "size": SIZE,
+        "steps": options.steps,
+        "seed": options.seed,
+    }
+    report = _known(options.json, settings)
+    rows: dict[str, Any] = report["rows"]
+    missing = [row for row in options.rows if row not in rows]
+    if missing:
+        train = [s.at(SIZE) for s in data.load(options.data, direction, "train")]
+        subjects = [s.at(SIZE) for s in data.load(options.data, direction, "val")]
+        for group in _by_training(missing):
+            for name, figures in _measure(
+                group, target, train, subjects, data, direction, options, str(device)
+            ).items():
+                rows[name] = figures
+            if options.json is not None:
+                write_json(options.json, report)
+    print(
+        f"{data.name} {direction}, {SIZE} x {SIZE}, {options.steps} steps, {settings['device']}\n"
+    )
+    print(markdown({row: rows[row] for row in options.rows}))
+    return 0
+
+
+def markdown(rows: Mapping[str, Mapping[str, SubjectFigures]]) -> str:
+    """A row per setting, a column per figure (of subjects, by row), with intervals by subject."""
+    summaries = {name: summary(figures) for name, figures in rows.items()}
+    shown = [f for f in FIGURES if f.key in ("ssim", "psnr", "ssim_full", "psnr_full", "mae")]
+    return markdown_table(
+        ["Changed", *(f.heading for f in shown)],
+        [
+            [name, *(estimate_text(values.get(f.key), f.decimals) for f in shown)]
+            for name, values in summaries.items()
+        ],
+    )
+
+
+def _by_training(rows: Sequence[str]) -> list[list[str]]:
+    """Rows that differ in how they sample alone share one training."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        trained = {k: v for k, v in ROWS[row].items() if k not in _SAMPLING}
+        groups.setdefault(json.dumps(trained, sort_keys=True), []).append(row)
+    return list(groups.values())
+
+
+def _measure(
+    group: Sequence[str],
+    target: str,
+    train: Sequence[Subject],
+    subjects: Sequence[Subject],
+    data: Dataset,
+    direction: str,
+    options: Any,
+    device: str,
+) -> dict[str, dict[str, SubjectFigures]]:
+    """Figures by subject of each row of a group."""
+    from ..training.configuration import TrainingConfig
+    from .baselines.scratch import FromScratch
+
+    shipped = TrainingConfig.for_target(target)
+    changes = {k: v for k, v in ROWS[group[0]].items() if k not in _SAMPLING}
+    merged: dict[str, Any] = {
+        k: {**getattr(shipped, k), **v} if isinstance(v, Mapping) else v for k, v in changes.items()
+    }
+    config = replace(shipped, network=_NETWORK, size=SIZE, seed=options.seed, **merged)
+    method = FromScratch(group[0], config, size=SIZE, device=device)
+    method.fit(train, Budget(steps=options.steps))
+    found = {}
+    for row in group:
+        sampling = {k: v for k, v in ROWS[row].items() if k in _SAMPLING}
+        drawn = method.sampled(row, **sampling)
+        found[row] = {
+            s.id: score_subject(drawn.translate(s.source), s, None, direction.split(":")[1].upper())
+            for s in subjects
+        }
+        mean = summary(found[row])["ssim"].value
+        say(f"{data.name} {direction}: {row}: SSIM head {mean:.3f}", last=True)
+    return found
+
+
+def _known(path: Path | None, settings: Mapping[str, object]) -> dict[str, Any]:
+    """The report of a result file, if it was made with these settings, else one without rows."""
+    if path is not None and path.is_file():
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UnreadableFile(f"{path} is not a result file: {error}") from error
+        if all(report.get(key) == value for key, value in settings.items()):
+            return dict(report)
+        raise InvalidParameter(
+            f"{path} holds rows of other settings; name another file, or remove it."
+        )
+    return {**settings, "rows": {}}
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        prog="midiffusion benchmark ablation", description=(__doc__ or "").split("\n\n")[0]
+    )
+    add = parser.add_argument
+    add("--dataset", default="synthrad2023-brain", help="collection (default synthrad2023-brain)")
+    add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
+    add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
+    add("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="default: all")
+    add("--steps", type=int, default=1500, metavar="N", help="of training, each row (default 1500)")
+    add("--seed", type=int, default=0, metavar="S")
+    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
+    add("--json", type=Path, metavar="OUT", help="every figure of every subject; kept rows")
+    return parser

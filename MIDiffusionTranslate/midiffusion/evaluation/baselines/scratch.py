@@ -1,0 +1,106 @@
+"""Our own method trained from the start within a budget: what one setting of it is worth."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...conditioning import LMICondition, LMISettings
+from ...denoiser import Denoiser
+from ...noise import karras_sigmas, perturb
+from ...samplers import SAMPLERS
+from ...sampling import SharedNoise
+from ...training.configuration import TrainingConfig
+from ...training.ema import PowerAverage
+from ...training.loop import batch_loss, build_denoiser, moved
+from ...volume import Volume
+from ..datasets.subject import Subject
+from .integration import integrate
+from .learning import learn, minimise, some
+from .method import Budget
+from .slices import on_grid_of, source_slices, target_slices
+
+
+class FromScratch:
+    """See the module; `fit` before `translate`.
+
+    name: of the row. config: all that a training configuration says of LMI, contrast, noise levels
+    and network. size: side in pixels of the slices. evaluations, samples, sampler: as in
+    `translate` of a model. device: of torch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: TrainingConfig,
+        *,
+        size: int = 128,
+        evaluations: int = 10,
+        samples: int = 1,
+        sampler: str = "dpmpp_2m",
+        device: str = "cpu",
+    ) -> None:
+        self.name = name
+        self.steps = 0
+        self._config = config
+        self._size = size
+        self._evaluations, self._samples = evaluations, samples
+        self._sampler = SAMPLERS[sampler]
+        self._device = torch.device(device)
+        self._average: PowerAverage | None = None
+
+    def fit(self, train: Sequence[Subject], budget: Budget) -> None:
+        """Trains the denoiser on the targets alone. Raises InvalidData for no subjects."""
+        images = target_slices(self.name, train, self._size)
+        denoiser = build_denoiser(self._config, float(images.square().mean().sqrt()))
+        denoiser = denoiser.to(self._device)
+        average = self._average = PowerAverage(denoiser, self._config.ema)
+        optimiser = torch.optim.Adam(
+            denoiser.parameters(), lr=self._config.learning_rate, betas=(0.9, 0.99)
+        )
+        random = torch.Generator().manual_seed(self._config.seed)
+        taken = 0
+
+        def step() -> None:
+            nonlocal taken
+            x0 = some(images, self._config.batch, random)
+            minimise(optimiser, self._loss(denoiser, x0, random))
+            taken += 1
+            average.update(denoiser, taken)
+
+        self.steps = learn(self.name, step, [optimiser], budget)
+
+    def sampled(self, name: str, *, evaluations: int = 10, samples: int = 1) -> FromScratch:
+        """The same trained model as another row, sampled in another way."""
+        other = copy.copy(self)
+        other.name, other._evaluations, other._samples = name, evaluations, samples
+        return other
+
+    def translate(self, slices: Volume) -> NDArray[np.float32]:
+        """[S, H, W] in model units, the mean of the samples. RuntimeError before `fit`."""
+        if self._average is None:
+            raise RuntimeError("fit() comes before translate()")
+        source = source_slices(slices, self._size).to(self._device)
+        condition = self._condition(source)
+        low, high = self._config.sigma_min, self._config.sigma_max
+        sigmas = karras_sigmas(self._sampler.steps(self._evaluations), low, high)
+        mean = torch.zeros_like(source)
+        for sample in range(self._samples):
+            noise = SharedNoise(self._config.seed, sample, source)
+            x = perturb(torch.zeros_like(source), high, noise(0))
+            image = integrate(self._average.average, condition, x, sigmas, self._sampler, noise)
+            mean += image.clamp(min=0) / self._samples
+        return on_grid_of(slices, mean)
+
+    def _loss(self, denoiser: Denoiser, x0: Tensor, random: torch.Generator) -> Tensor:
+        config = self._config
+        x0 = moved(config, x0, random)
+        return batch_loss(config, denoiser, x0, config.dropout, random, self._device)
+
+    def _condition(self, source: Tensor) -> LMICondition:
+        return LMICondition(source, LMISettings(**self._config.lmi))
