@@ -28,8 +28,8 @@ from midiffusion.errors import MIDiffusionError  # noqa: E402
 from midiffusion.evaluation import metrics  # noqa: E402
 from midiffusion.intensity import PercentileIntensity, head_mask  # noqa: E402
 from midiffusion.progress import TranslationBar  # noqa: E402
-from MIDiffusionTranslateLib.translationjob import TranslationJob  # noqa: E402
 from MIDiffusionTranslateLib.logic import TranslateLogic  # noqa: E402
+from MIDiffusionTranslateLib.translationjob import TranslationJob  # noqa: E402
 
 DATA = ROOT / "Resources" / "SampleData"
 SOURCE = DATA / "openms_long19_T1W.nii.gz"
