@@ -65,9 +65,7 @@ def estimateText(
     units = slices * steps * samples
     if speed is not None:
         duration = durationText(speed.startup_s + speed.unit_s * units)
-        return _("about {duration}, by the last run here").format(
-            duration=duration
-        )
+        return _("about {duration}, by the last run here").format(duration=duration)
     if not card.seconds_per_slice:
         return _("unknown until the first run here")
     known = [

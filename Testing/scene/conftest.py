@@ -12,8 +12,8 @@ import pytest
 import slicer
 import slicer.util
 from bundles import saveTiny
-from MIDiffusionTranslateLib.translationjob import TranslationJob
 from MIDiffusionTranslateLib.logic import TranslateLogic
+from MIDiffusionTranslateLib.translationjob import TranslationJob
 from scene.launching import Spy
 from scene.phantoms import OBLIQUE, head, imageOf, vtkMatrix
 
