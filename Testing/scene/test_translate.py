@@ -87,7 +87,7 @@ def test_start_reports_back(
     deviation = slicer.util.arrayFromVolume(job.uncertaintyNode)
     assert deviation.min() >= 0
     assert deviation.max() > 0
-    assert "uncertainty" in job.uncertaintyNode.GetName()
+    assert "standard deviation" in job.uncertaintyNode.GetName()
     pictures = [preview for preview in previews if preview is not None]
     assert pictures
     assert pictures[-1].ndim == 2
