@@ -28,7 +28,7 @@ def run(task: Task) -> dict[str, Any]:
     def report(done: int, of: int) -> None:
         nonlocal told
         task.check()
-        if time.monotonic() >= told + _PROGRESS_S:
+        if of and time.monotonic() >= told + _PROGRESS_S:  # 0: the card is not there yet
             told = time.monotonic()
             task.send("progress", done=done, of=of)
 
