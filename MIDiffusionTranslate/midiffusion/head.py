@@ -14,7 +14,7 @@ from torch import Tensor
 # Above foam, clothes and most of what a head rests on, below fat.
 SOLID_HU = -390.0
 _OPENING_MM = 5.0  # thinner layers, and what hangs on the head by them, are not head
-_CLOSING_MM = 17.0  # sinuses and the nose, open to the air, belong to it
+_CLOSING_MM = 30.0  # sinuses and the nose, open to the air, belong to it
 
 
 def without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tensor:
@@ -33,7 +33,8 @@ def without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tensor
     opening, closing = (max(1, round(mm / pixel_mm)) for mm in (_OPENING_MM, _CLOSING_MM))
     solid = (slices > solid_above).float()
     core = _largest(_grow(_shrink(solid, opening), opening) * solid)
-    core = _grow(core, max(1, opening - 1)) * solid
+    for step in range(opening + 1):  # thin walls of the sinuses too, from their roots
+        core = _grow_once(core, step) * solid
     room = F.pad(core, (closing + 1,) * 4)
     closed = _shrink(_grow(room, closing), closing)
     filled = 1 - _reached_from_edge(1 - closed)
