@@ -14,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check
 
-.PHONY: demo test lint performance screenshots clean
+.PHONY: demo test lint performance model-cards screenshots clean
 
 demo: $(VENV)/.demo
 	$(PY) Testing/demo.py
@@ -28,6 +28,9 @@ lint: $(VENV)/.lint
 
 performance: $(VENV)/.test
 	$(PY) benchmarks/make_performance_doc.py
+
+model-cards: $(VENV)/.test
+	$(PY) benchmarks/make_model_cards.py
 
 screenshots: $(VENV)/.test
 	QT_QPA_PLATFORM=offscreen $(PY) Testing/panel/screenshots.py

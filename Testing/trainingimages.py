@@ -29,7 +29,8 @@ def quick(cls, target):
 def short(*arguments, max_minutes, **others):
     return train(*arguments, max_minutes=max_minutes * float(sys.argv[3]) / 60, **others)
 TrainingConfig.for_own_images, cli.train = classmethod(quick), short
-loop.CHECKPOINT_S, loop.REPORT_S = float(sys.argv[2]), 0.2
+loop.CHECKPOINT_S = loop.FIRST_CHECKPOINT_S = float(sys.argv[2])
+loop.REPORT_S = 0.2
 worker.main(sys.argv[1:2])
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,23 @@ def _beginFile(
     return job
 
 
-def addSummary(batch: Batch) -> None:
-    """The batch's summary as a table of the scene, in `batch.table`; a scene that is being closed
-    gets none."""
-    scene = slicer.mrmlScene
-    if scene is None or scene.IsClosing():
-        return
+def summaryFor(scene: Any) -> Callable[[Batch], None]:
+    """What adds the summary of a finished batch to the scene as a table, `batch.table`.
+
+    A scene that has been closed since this was called is another one, and gets none.
+    """
+    closed: list[bool] = []
+    tag = scene.AddObserver(scene.StartCloseEvent, lambda *_: closed.append(True))
+
+    def add(batch: Batch) -> None:
+        scene.RemoveObserver(tag)
+        if not closed and not scene.IsClosing():
+            _addSummary(scene, batch)
+
+    return add
+
+
+def _addSummary(scene: Any, batch: Batch) -> None:
     table = addTable(scene, "MIDiffusion batch", COLUMNS)
     for item in batch.items:
         state = "not started" if item.seconds is None else item.state

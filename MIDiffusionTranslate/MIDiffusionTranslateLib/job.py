@@ -25,6 +25,7 @@ from .process import Launcher, WorkerProcess, launchWorker
 
 RUNNING_STATES = ("preparing", "running", "cancelling", "loading")
 _LOG_LINES = 500
+GRACE_S = 2.5  # a little more than the worker allows itself
 
 
 class WorkerJob:
@@ -44,7 +45,7 @@ class WorkerJob:
         launcher: starts the process.
         temporaryFolder: where the job's folder is made; the system's by default.
         silence_s: time without a sign of life after which the worker counts as hanging.
-        grace_s: time the worker gets to end by itself.
+        grace_s: time the worker gets to end by itself; it takes no more than it needs.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class WorkerJob:
         launcher: Launcher = launchWorker,
         temporaryFolder: str | Path | None = None,
         silence_s: float = 300.0,
-        grace_s: float = 2.5,
+        grace_s: float = GRACE_S,
     ) -> None:
         self.state = "idle"
         self.result: Any = None
@@ -125,7 +126,7 @@ class WorkerJob:
         if self.state in RUNNING_STATES:
             if self._process is not None:
                 self._process.kill()
-                self._process.wait(self._grace_s)
+                self._process.wait(GRACE_S)
             self._finish("cancelled", self._cancellation())
 
     # preparing

@@ -14,10 +14,10 @@ from midiffusion.card import ModelCard
 from midiffusion.errors import LicenceNotAccepted
 
 from .batch import Batch
-from .batches import addSummary, batchItems
+from .batches import batchItems, summaryFor
 from .checks import checkNumbers, checkOutput
 from .comparing import addComparison, beginComparison
-from .job import WorkerJob
+from .job import GRACE_S, WorkerJob
 from .process import Launcher, launchWorker
 from .results import addResult
 from .scene import Place, volumeFromNode
@@ -125,6 +125,7 @@ class TranslateLogic:
         onDone: Callable[[WorkerJob], object],
         onEvent: Callable[[str, dict[str, Any]], object] | None = None,
         silence_s: float | None = None,
+        grace_s: float = GRACE_S,
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> WorkerJob:
         """Begin another task of the worker, which has nothing to do with the scene.
@@ -146,6 +147,7 @@ class TranslateLogic:
             launcher=self.launcher,
             temporaryFolder=self.temporaryFolder,
             silence_s=self.silence_s if silence_s is None else silence_s,
+            grace_s=grace_s,
         )
         self.jobs.append(job)
         job.start()
@@ -167,19 +169,23 @@ class TranslateLogic:
             sources: volume nodes, or files, or a folder whose volumes are meant.
             outputFolder: for files: where the results are written; no file is replaced. The
                 results of nodes are added to the scene.
-            onProgress, onDone: called with the Batch; at the end batch.table is the summary.
+            onProgress, onDone: called with the Batch; at the end batch.table is the summary; None if
+                the scene was closed in the meantime.
             options: model, steps, seed, samples, device, modelFolder, sampler, as `start`.
 
         What fails is noted, and the next begins; batch.cancel() ends it and keeps what is finished.
         Raises the MIDiffusionError for what would fail in every item, with nothing started.
         """
 
+        items = batchItems(self, sources, outputFolder, options)
+        addSummary = summaryFor(slicer.mrmlScene)
+
         def finished(batch: Batch) -> None:
             addSummary(batch)
             if onDone is not None:
                 onDone(batch)
 
-        batch = Batch(batchItems(self, sources, outputFolder, options), onProgress, finished)
+        batch = Batch(items, onProgress, finished)
         batch.start()
         return batch
 

@@ -26,6 +26,7 @@ from .wording import durationText
 KINDS = ("mr", "ct")
 PICTURE_PIXELS = 280
 _LOOK_MS = 1000  # between two looks at the log
+_SAVING_S = 65.0  # a little more than the worker allows itself to make a checkpoint
 
 
 class TrainSection:
@@ -97,7 +98,7 @@ class TrainSection:
             cancelling = self.job.state == "cancelling"
             button.text = _("Cancelling...") if cancelling else _("Cancel training")
             button.enabled = not cancelling
-            button.toolTip = _("Ends the training. What its last checkpoint holds is kept.")
+            button.toolTip = _("Ends the training. What it has learnt so far is kept.")
         else:
             self.settings.training = inputs
             folder = self.settings.modelFolder
@@ -203,6 +204,7 @@ class TrainSection:
             onDone=self._onDone,
             # Reading many volumes takes its time in silence.
             silence_s=math.inf,
+            grace_s=_SAVING_S,
         )
         if not job.finished:
             self.job = job
@@ -262,8 +264,5 @@ class TrainSection:
                     "Cancelled. The last checkpoint is kept: Resume goes on from there, and the "
                     "model can be tried as it is."
                 )
-            return _(
-                "Cancelled before the first checkpoint (there is one every two minutes): nothing "
-                "was kept."
-            )
+            return _("Cancelled before there was anything to keep. Click Train to begin again.")
         return " ".join([str(job.error), _("The last checkpoint is kept.") if kept else ""]).strip()

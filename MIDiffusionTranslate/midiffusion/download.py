@@ -116,16 +116,21 @@ def download(
 
 def _addresses(url: str) -> tuple[str, str]:
     """Of the card and of the weights, a query (such as ?download=1) kept for both."""
-    parts = urllib.parse.urlsplit(url.strip())
+    wrong = InvalidParameter(
+        f"'{url}' is no address to download from: it must begin with https:// or http://, name a "
+        "server, and hold no spaces or accents."
+    )
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+        (parts.hostname or "").encode("idna")  # as the connection will: no part empty or too long
+    except ValueError:
+        raise wrong from None
     if (
         parts.scheme not in ("http", "https")
-        or not parts.netloc
+        or not parts.hostname
         or not re.fullmatch(r"[!-~]+", url.strip())
     ):
-        raise InvalidParameter(
-            f"'{url}' is no address to download from: it must begin with https:// or http:// and "
-            "hold no spaces or accents."
-        )
+        raise wrong
     base = parts.path.removesuffix(registry.CARD).rstrip("/")
     card, weights = (
         urllib.parse.urlunsplit(parts._replace(path=f"{base}/{name}", fragment=""))
@@ -258,6 +263,10 @@ class _Line:
         except (OSError, http.client.HTTPException) as error:
             raise _BrokenError(
                 str(getattr(error, "reason", error) or type(error).__name__)
+            ) from error
+        except ValueError as error:  # the server redirects to what is no address at all
+            raise DownloadFailed(
+                f"{url} redirects to an address that can't be used ({error}): check the address."
             ) from error
 
 

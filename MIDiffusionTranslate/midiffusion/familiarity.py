@@ -183,7 +183,7 @@ class Familiar:
                 raise ValueError(f"arrays of the shapes {shapes}")
             if not (found.rest > 0 and (found.variances >= 0).all() and low < high):
                 raise ValueError("a variance or a size that can't be")
-        except (KeyError, TypeError, ValueError) as failure:
+        except (AttributeError, KeyError, TypeError, ValueError) as failure:
             raise InvalidCard(
                 f"Field 'familiar' of the model card can't be used ({failure}): get the model "
                 "again."

@@ -14,7 +14,7 @@ side be gone.
 
 The other side keeps our stdin open and writes one line, "run". A line "cancel", the end of stdin,
 or a file named `cancel` in the folder ends the run: between two batches of slices if one ends soon,
-after two seconds in any case. (Without that first line stdin says nothing: some launchers don't
+after two seconds in any case (a training has longer, to keep what it has). (Without that first line stdin says nothing: some launchers don't
 pass it on. Then only the file, or the folder's disappearance, ends the run.)
 """
 
@@ -42,10 +42,9 @@ from .errors import (
     OutOfMemory,
     UnreadableFile,
 )
-from .tasks.task import Task
+from .tasks.task import GRACE_S, Task
 
 EXIT_DONE, EXIT_ERROR, EXIT_CANCELLED = 0, 1, 130
-_GRACE_S = 2.0  # from a cancel to the hard end
 
 
 class Channel:
@@ -72,7 +71,7 @@ class CancelWatch:
     def __init__(self, commands: IO[bytes], folder: Path) -> None:
         self.requested = threading.Event()
         self._folder = folder
-        self.leftovers: list[Path] = []
+        self.task: Task | None = None  # says how long to wait, and what to remove
         for target, arguments in ((self._listen, (commands,)), (self._look, ())):
             threading.Thread(target=target, args=arguments, daemon=True).start()
 
@@ -94,13 +93,15 @@ class CancelWatch:
         if self.requested.is_set():
             return
         self.requested.set()
-        time.sleep(_GRACE_S)
+        asked = time.monotonic()
+        while time.monotonic() < asked + (self.task.grace_s if self.task else GRACE_S):
+            time.sleep(0.1)
         self.leave(EXIT_CANCELLED)
 
     def leave(self, status: int) -> None:
         """End the process now, without the interpreter's (and CUDA's) slow farewell."""
-        if status == EXIT_CANCELLED:
-            for folder in self.leftovers:
+        if status == EXIT_CANCELLED and self.task is not None:
+            for folder in self.task.leftovers:
                 shutil.rmtree(folder, ignore_errors=True)
         os._exit(status)
 
@@ -129,7 +130,7 @@ def run(folder: Path, channel: Channel, watch: CancelWatch) -> None:
     """Read the job, do its task, say what came of it."""
     job = _read_job(folder)
     task = Task(folder, job, channel.send, watch.requested.is_set)
-    watch.leftovers = task.leftovers
+    watch.task = task
     if job.get("temporary"):
         task.leftovers.append(folder)
     try:

@@ -190,7 +190,8 @@ class ctkCollapsibleButton(_Button):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._collapsed = False
-        self._hidden: set[Any] = set()
+        self._hidden: set[Any] = set()  # children that are to be seen once it is unfolded
+        self._folding = False
         self._title = self.fontMetrics().height() + 8
         self.setContentsMargins(0, self._title, 0, 0)
         self.setMinimumHeight(self._title)
@@ -212,6 +213,7 @@ class ctkCollapsibleButton(_Button):
     collapsed = QtCore.Property(bool, _getCollapsed, _setCollapsed)
 
     def _fold(self) -> None:
+        self._folding = True
         for child in self.children():
             if not isinstance(child, QtWidgets.QWidget):
                 continue
@@ -221,7 +223,24 @@ class ctkCollapsibleButton(_Button):
             elif self._collapsed and not child.isHidden():
                 self._hidden.add(child)
                 child.setVisible(False)
+                # Else Qt would not tell us of a module that hides it once more.
+                child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
+        self._folding = False
         self.updateGeometry()
+
+    def childEvent(self, event: QtCore.QChildEvent) -> None:
+        if event.added():
+            event.child().installEventFilter(self)
+        super().childEvent(event)
+
+    def eventFilter(self, child: Any, event: QtCore.QEvent) -> bool:
+        """What is shown or hidden while all is folded away is so when it is unfolded."""
+        if self._collapsed and not self._folding:
+            if event.type() == QtCore.QEvent.Type.ShowToParent:
+                self._fold()
+            elif event.type() == QtCore.QEvent.Type.HideToParent:
+                self._hidden.discard(child)
+        return bool(super().eventFilter(child, event))
 
     def showEvent(self, event: QtGui.QShowEvent) -> None:
         # The .ui file sets `collapsed` before the contents exist.

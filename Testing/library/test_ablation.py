@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,7 +90,16 @@ def test_rows_are_trained_with_their_change_and_kept(arguments, monkeypatch, tmp
     assert not trained and capsys.readouterr().out == text
 
 
-def test_rows_of_other_settings_are_not_mixed(arguments):
+def test_rows_of_other_settings_are_not_mixed(arguments, monkeypatch):
     ablation.main([*arguments, "as shipped"])
     with pytest.raises(InvalidParameter, match="other settings"):
         ablation.main(["--seed", "1", *arguments, "as shipped"])
+    other = replace(TrainingConfig.for_target("ct"), dropout=0.3)
+    monkeypatch.setattr(TrainingConfig, "for_target", lambda target: other)
+    with pytest.raises(InvalidParameter, match="other settings"):
+        ablation.main([*arguments, "as shipped"])
+
+
+def test_a_direction_that_is_none_is_refused(arguments):
+    with pytest.raises(InvalidParameter, match="heads has no direction 'ct'; choose from mr:ct"):
+        ablation.main(["--direction", "ct", *arguments, "as shipped"])

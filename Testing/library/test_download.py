@@ -231,7 +231,12 @@ def test_what_is_there_already(server: BundleServer, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/", "ftp://host/model/", "host/model", "http:///model", "http://a b/"]
+    "url",
+    [
+        *("file:///etc/", "ftp://host/model/", "host/model", "http:///model", "http://a b/"),
+        *("http://[::1/model", "http://host..org/model", f"http://{'a' * 64}.org/model"),
+        "http://user@/model",
+    ],
 )
 def test_addresses_that_are_none(folder: Path, url: str) -> None:
     with pytest.raises(InvalidParameter, match="no address to download from"):

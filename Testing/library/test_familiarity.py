@@ -134,7 +134,10 @@ def test_the_card_keeps_it(familiar, card_values, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": 2}, {"mean": "1 2"}, {"rest": 0}, {"axes": []}, {"area_cm2": [5]}, {"mean": "x"}],
+    [
+        *({"version": 2}, {"mean": "1 2"}, {"rest": 0}, {"axes": []}, {"area_cm2": [5]}),
+        *({"mean": "x"}, {"mean": 3}, {"axes": [None]}),
+    ],
 )
 def test_a_damaged_field_is_refused(familiar, change):
     with pytest.raises(InvalidCard, match="familiar"):
@@ -221,7 +224,15 @@ def test_a_translation_warns_and_says_so_in_its_provenance(bundle):
     assert told["warning"] == str(caught[0].message)
 
 
-def test_the_worker_sends_it_as_an_event(bundle, tmp_path):
+def test_the_worker_sends_it_as_an_event_and_no_warning_of_other_libraries(
+    bundle, tmp_path, monkeypatch
+):
+    def describe(device):
+        elsewhere = "/home/me/midiffusion/.venv/lib/numpy.py"  # below a checkout of this project
+        warnings.warn_explicit("of a library", UserWarning, elsewhere, 1)
+        return "cpu"
+
+    monkeypatch.setattr("midiffusion.model.describe", describe)
     bad = volume_of(egg(np.random.default_rng(12), 6)[:, ::-1])
     np.save(tmp_path / "source.npy", bad.data)
     job = {"ijkToRAS": bad.ijkToRAS.tolist(), "model": str(bundle), "steps": 1, "device": "cpu"}

@@ -38,6 +38,15 @@ def test_markdown_shows_the_gap_where_its_ends_exist():
     assert "Gap" not in markdown(cells[1:2], "128")
 
 
+def test_a_perfect_output_has_no_interval():
+    perfect = _cell("perfect", 1.0)
+    perfect.figures["128"]["a"] = {**perfect.figures["128"]["a"], "psnr_full": math.inf}
+    all_perfect = _cell("all perfect", 1.0)
+    all_perfect.figures["128"] = dict.fromkeys("abc", perfect.figures["128"]["a"])
+    for row in markdown([perfect, all_perfect], "128").splitlines()[2:]:
+        assert "| inf |" in row and "nan" not in row
+
+
 @pytest.mark.parametrize(("network", "cells"), [("FID", 8), ("Frechet distance (X)", 9)])
 def test_the_papers_rows_stand_below_ours_in_its_columns(network, cells):
     ours = _cell("midiffusion", 0.5, frechet=12.34)

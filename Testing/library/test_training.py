@@ -318,6 +318,44 @@ def test_a_resumed_run_goes_on_where_it_stopped(volumes, config_file, tmp_path):
         loop.train(other, volumes, tmp_path, max_minutes=0.1, resume=True)
 
 
+def test_a_run_that_is_stopped_keeps_its_last_step(volumes, config_file, tmp_path):
+    config = dataclasses.replace(
+        TrainingConfig.read(config_file), sources=(SliceSource("volumes"),)
+    )
+    asked, saved = iter([False, False, True]), []
+    state = loop.train(
+        config,
+        volumes,
+        tmp_path,
+        max_minutes=10,
+        on_checkpoint=lambda state: saved.append(state.step),
+        stop=lambda: next(asked),
+    )
+    assert (state.step, saved) == (3, [3])
+    asked = iter([True])
+    again = loop.train(
+        config, volumes, tmp_path, max_minutes=10, resume=True, stop=lambda: next(asked)
+    )
+    assert again.step == 4
+
+
+def test_the_first_checkpoint_comes_early(volumes, config_file, tmp_path, monkeypatch):
+    config = dataclasses.replace(
+        TrainingConfig.read(config_file), sources=(SliceSource("volumes"),)
+    )
+    steps, saved = iter(range(100)), []
+    monkeypatch.setattr(loop, "FIRST_CHECKPOINT_S", 0.0)
+    loop.train(
+        config,
+        volumes,
+        tmp_path,
+        max_minutes=10,
+        on_checkpoint=lambda state: saved.append(state.step),
+        stop=lambda: next(steps) == 4,
+    )
+    assert saved == [1, 5]  # the first, and that of the stop: the second is two minutes away
+
+
 def test_nothing_to_resume(volumes, config_file, tmp_path):
     config = dataclasses.replace(
         TrainingConfig.read(config_file), sources=(SliceSource("volumes"),)

@@ -140,7 +140,7 @@ def test_the_command_reports_what_it_measured(tmp_path, monkeypatch, capsys):
     data = SimpleNamespace(
         name="toy",
         directions=("t1:flair",),
-        load=lambda root, direction, split: [subject for _, subject in pairs],
+        load=lambda root, direction, split, most: [subject for _, subject in pairs][:most],
     )
     monkeypatch.setattr(uncertainty, "dataset", lambda name: data)
     monkeypatch.setattr(
@@ -160,3 +160,5 @@ def test_the_command_reports_what_it_measured(tmp_path, monkeypatch, capsys):
     assert report["may_be_called_uncertainty"] is True
     assert main([*call, "--samples", "1"]) == 1
     assert "at least 2" in capsys.readouterr().err
+    assert main([*call, "--subjects", "0"]) == 1
+    assert "error: --subjects must be at least 1." in capsys.readouterr().err

@@ -120,7 +120,8 @@ def test_what_ends_before_the_first_checkpoint_leaves_nothing(
     start(section)
     section.ui.trainButton.click()
     waitForEnd(driver, section)
-    assert "nothing was kept" in section.ui.trainStatusLabel.text
+    assert "before there was anything to keep" in section.ui.trainStatusLabel.text
+    assert [path.name for path in models.iterdir()] == ["tiny"]
 
     start(section)
     waitFor(driver, section, lambda: (models / "my-model" / "log.csv").is_file())
@@ -129,6 +130,23 @@ def test_what_ends_before_the_first_checkpoint_leaves_nothing(
     assertIdle(driver, driver.widget.training)
     assert [path.name for path in models.iterdir()] == ["tiny"]
     assert driver.volumes() == []
+
+
+def test_cancel_keeps_what_was_trained_at_once(
+    driver: PanelDriver, quick: Any, models: Path
+) -> None:
+    section = quick(1e9)
+    start(section)
+    # Reported after some steps; the next checkpoint by itself is far away.
+    waitFor(driver, section, lambda: section._curve.loss)
+    section.ui.trainButton.click()
+    waitForEnd(driver, section)
+    assertIdle(driver, section)
+    assert "The last checkpoint is kept" in section.ui.trainStatusLabel.text
+    assert section.ui.trainButton.text == "Resume training"
+    assert section._curve.heldBackLoss
+    entry = next(entry for entry in driver.panel.chooser.entries if entry.id == "my-model")
+    registry.verify(entry)
 
 
 def test_images_that_can_t_be_used(driver: PanelDriver, quick: Any, models: Path) -> None:

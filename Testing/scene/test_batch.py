@@ -67,6 +67,32 @@ def test_cancel_keeps_what_is_finished_and_stops_the_rest(
     assert logic.jobs == [] and list(handover.iterdir()) == []
 
 
+def test_a_scene_closed_on_the_way_gets_no_summary(
+    scene: Any, addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, tmp_path: Path
+) -> None:
+    def close(batch: Any) -> None:
+        if batch.progress is not None and scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode"):
+            scene.Clear()
+
+    ended = []
+    sources = [addVolume(name=name) for name in ("First", "Second")]
+    batch = logic.startAll(sources, onProgress=close, onDone=ended.append, model=tinyModel)
+    logic.wait(batch)
+    assert [item.state for item in batch.items] == ["cancelled", "cancelled"]
+
+    # Files have nothing to do with the scene: they go on, without a summary in the next one.
+    write_volume(tmp_path / "a.nrrd", Volume(head(), OBLIQUE))
+    addVolume()
+    batch = logic.startAll(
+        tmp_path, tmp_path, onProgress=close, onDone=ended.append, model=tinyModel
+    )
+    logic.wait(batch)
+    assert [item.state for item in batch.items] == ["done"]
+    assert len(ended) == 2 and batch.table is None
+    assert scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
+    assert not scene.HasObserver(scene.StartCloseEvent)
+
+
 def test_a_folder_s_files_become_files(
     scene: Any, logic: Any, tinyModel: Path, tmp_path: Path, handover: Path
 ) -> None:

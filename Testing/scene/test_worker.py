@@ -89,7 +89,17 @@ def test_no_memory_is_said_in_so_many_words(tmp_path: Path, error: str) -> None:
     assert re.search(r"volume of 3\.0 MB \(\d+ MB used, \d+ MB free\)", events[-1]["message"])
 
 
-BUSY = "watch.leftovers = [folder]\nwhile True: sum(range(1000))"
+_TASK = """
+watch.task = worker.Task(folder, {}, channel.send, watch.requested.is_set)
+watch.task.leftovers.append(folder)
+"""
+BUSY = f"{_TASK}while True: sum(range(1000))"
+# Longer than a worker has by default from the wish to end.
+SAVING = f"""{_TASK}watch.task.grace_s = 60.0
+watch.requested.wait()
+time.sleep(3.0)
+(folder.parent / "saved").touch()
+watch.task.check()"""
 
 
 def waitForStart(process: subprocess.Popen[bytes]) -> None:
@@ -114,6 +124,20 @@ def test_work_that_does_not_listen_is_ended(tmp_path: Path, how: str) -> None:
             (folder / "cancel").touch()
         assert process.wait(30) == 130
         assert not folder.exists()
+    finally:
+        process.kill()
+
+
+def test_work_with_something_to_save_gets_the_time(tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    folder.mkdir()
+    process = launch(folder, SAVING)
+    try:
+        waitForStart(process)
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(30) == 130
+        assert (tmp_path / "saved").exists() and not folder.exists()
     finally:
         process.kill()
 

@@ -21,8 +21,11 @@ from .. import __version__
 from ..arguments import Arguments, device_name
 from ..device import choose_device, describe
 from ..errors import InvalidParameter, UnreadableFile
+from ..training.configuration import TrainingConfig
 from .baselines.method import Budget
-from .datasets import Dataset, Subject, dataset
+from .cells import digest
+from .datasets import DATASETS, Subject, dataset
+from .datasets.subject import chosen
 from .report import estimate_text, markdown_table, say, write_json
 from .scorer import FIGURES, SubjectFigures, score_subject, summary
 
@@ -60,15 +63,18 @@ def main(argv: Sequence[str]) -> int:
         raise InvalidParameter("--steps must be at least 1.")
     data = dataset(options.dataset)
     direction = options.direction or data.directions[0]
-    target = data.bundles.get(direction.split(":")[1])
+    _, modality = chosen(direction, data.directions, data.name)
+    target = data.bundles.get(modality)
     if target is None:
         raise InvalidParameter(f"No training configuration serves {data.name} {direction}.")
     device = choose_device(options.device)
+    shipped = TrainingConfig.for_target(target)
     settings = {
         "version": __version__,
         "device": describe(device),
         "dataset": data.name,
         "direction": direction,
+        "configuration": digest(shipped.to_dict()),
         "size": SIZE,
         "steps": options.steps,
         "seed": options.seed,
@@ -81,9 +87,11 @@ def main(argv: Sequence[str]) -> int:
         subjects = [s.at(SIZE) for s in data.load(options.data, direction, "val")]
         for group in _by_training(missing):
             for name, figures in _measure(
-                group, target, train, subjects, data, direction, options, str(device)
+                group, shipped, train, subjects, modality, options.steps, options.seed, str(device)
             ).items():
                 rows[name] = figures
+                mean = summary(figures)["ssim"].value
+                say(f"{data.name} {direction}: {name}: SSIM head {mean:.3f}", last=True)
             if options.json is not None:
                 write_json(options.json, report)
     print(
@@ -117,36 +125,32 @@ def _by_training(rows: Sequence[str]) -> list[list[str]]:
 
 def _measure(
     group: Sequence[str],
-    target: str,
+    shipped: TrainingConfig,
     train: Sequence[Subject],
     subjects: Sequence[Subject],
-    data: Dataset,
-    direction: str,
-    options: Any,
+    modality: str,
+    steps: int,
+    seed: int,
     device: str,
 ) -> dict[str, dict[str, SubjectFigures]]:
     """Figures by subject of each row of a group."""
-    from ..training.configuration import TrainingConfig
     from .baselines.scratch import FromScratch
 
-    shipped = TrainingConfig.for_target(target)
     changes = {k: v for k, v in ROWS[group[0]].items() if k not in _SAMPLING}
     merged: dict[str, Any] = {
         k: {**getattr(shipped, k), **v} if isinstance(v, Mapping) else v for k, v in changes.items()
     }
-    config = replace(shipped, network=_NETWORK, size=SIZE, seed=options.seed, **merged)
+    config = replace(shipped, network=_NETWORK, size=SIZE, seed=seed, **merged)
     method = FromScratch(group[0], config, size=SIZE, device=device)
-    method.fit(train, Budget(steps=options.steps))
+    method.fit(train, Budget(steps=steps))
     found = {}
     for row in group:
         sampling = {k: v for k, v in ROWS[row].items() if k in _SAMPLING}
         drawn = method.sampled(row, **sampling)
         found[row] = {
-            s.id: score_subject(drawn.translate(s.source), s, None, direction.split(":")[1].upper())
+            s.id: score_subject(drawn.translate(s.source), s, None, modality.upper())
             for s in subjects
         }
-        mean = summary(found[row])["ssim"].value
-        say(f"{data.name} {direction}: {row}: SSIM head {mean:.3f}", last=True)
     return found
 
 
@@ -170,7 +174,7 @@ def _parser() -> Arguments:
         prog="midiffusion benchmark ablation", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
-    add("--dataset", default="synthrad2023-brain", help="collection (default synthrad2023-brain)")
+    add("--dataset", default="synthrad2023-brain", choices=DATASETS, help="collection")
     add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
     add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
     add("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="default: all")

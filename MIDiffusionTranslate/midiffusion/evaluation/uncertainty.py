@@ -217,9 +217,11 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     if options.samples < 2:
         raise InvalidParameter("--samples must be at least 2: one sample has no deviation.")
+    if options.subjects is not None and options.subjects < 1:
+        raise InvalidParameter("--subjects must be at least 1.")
     data = dataset(options.dataset)
     direction = options.direction or data.directions[0]
-    subjects = data.load(options.data, direction, "val")[: options.subjects]
+    subjects = data.load(options.data, direction, "val", options.subjects)
     translate = _translator(
         options.model or direction.split(":")[1],
         options.model_folder,

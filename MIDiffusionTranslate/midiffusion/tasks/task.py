@@ -12,6 +12,8 @@ from ..errors import Cancelled, DiskFull, UnreadableFile, UnwritableTarget, disk
 if TYPE_CHECKING:
     import numpy as np
 
+GRACE_S = 2.0  # from the wish to end to the hard end
+
 
 class Task:
     """One job of the worker.
@@ -32,11 +34,12 @@ class Task:
     ) -> None:
         self.folder, self.job, self.send = folder, job, send
         self.leftovers: list[Path] = []  # folders to remove should the process end before its time
-        self._cancelled = cancelled
+        self.grace_s = GRACE_S  # may be raised by what has something to save
+        self.cancelled = cancelled
 
     def check(self) -> None:
         """Raises Cancelled if the end is wished for; called between two parts of the work."""
-        if self._cancelled():
+        if self.cancelled():
             raise Cancelled("The work was cancelled.")
 
     def load(self, name: str) -> np.ndarray:

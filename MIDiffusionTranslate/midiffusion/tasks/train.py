@@ -5,8 +5,8 @@ Field of `job.json`: `arguments`, those of the command. Event on the way:
     {"event": "picture", "file"}     a float32 [2, H, W] .npy in the job's folder: a slice that is
                                      held back, and what the model makes of its structure
 
-"done" carries nothing. The loss is in the run's own `log.csv`. A cancel ends the process as it is:
-what has been trained since the last checkpoint is lost.
+"done" carries nothing. The loss is in the run's own `log.csv`. A cancel makes a checkpoint first, once
+the training has begun; before that there is nothing to keep.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
     from .task import Task
 
+_SAVING_S = 60.0  # for the step under way, the loss of the images held back, and the files
+
 
 def run(task: Task) -> dict[str, Any]:
     """See the module. Raises as the command."""
     from ..training.cli import main
 
+    task.check()  # before anything is in the folder
     pictures = 0
 
     def show(bundle: Path, data: Path, device: str) -> None:
@@ -39,7 +42,11 @@ def run(task: Task) -> dict[str, Any]:
         pictures += 1
         task.send("picture", file=task.save(f"picture-{pictures}", pair))
 
-    main(task.job["arguments"], on_bundle=show)
+    def stop() -> bool:
+        task.grace_s = _SAVING_S  # from the first step on there is something to keep
+        return task.cancelled()
+
+    main(task.job["arguments"], on_bundle=show, stop=stop)
     return {}
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..volume import Volume
     from .task import Task
 
+_LIBRARY = Path(__file__).parents[1]
 _PREVIEW_S = 0.2  # between two previews
 _OPTIONS = ("steps", "seed", "samples", "sampler", "device")
 
@@ -51,7 +52,7 @@ def translated(task: Task, source: Volume) -> Translation:
         warnings.simplefilter("default")
         translation = model.translate(source, on_step=_StepReport(task), agreement=True, **options)
     for warning in caught:  # ours are for the user; those of the libraries below for the log
-        if "midiffusion" in Path(warning.filename).parts:
+        if _LIBRARY in Path(warning.filename).parents:
             task.send("warning", message=str(warning.message))
         else:
             sys.stderr.write(f"{warning.filename}:{warning.lineno}: {warning.message}\n")

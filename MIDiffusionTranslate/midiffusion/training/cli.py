@@ -17,11 +17,15 @@ from .familiarity import write as write_familiarity
 from .loop import TrainingState, train
 
 
-def main(argv: Sequence[str], on_bundle: Callable[[Path, Path, str], object] | None = None) -> int:
+def main(
+    argv: Sequence[str],
+    on_bundle: Callable[[Path, Path, str], object] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
     """Train a target model and leave a bundle in the output folder; returns the exit code.
 
     on_bundle: called with the bundle's folder, the data folder and the device whenever the bundle
-    has been written.
+    has been written. stop: as `loop.train`.
     """
     args = _parser().parse_args(argv)
     data, out = Path(args.data), Path(args.out)
@@ -50,6 +54,7 @@ def main(argv: Sequence[str], on_bundle: Callable[[Path, Path, str], object] | N
             max_minutes=args.max_minutes,
             resume=args.resume,
             on_checkpoint=on_checkpoint,
+            stop=stop,
         )
     except KeyboardInterrupt:
         left = "go on with --resume." if resumable else "there is no checkpoint yet."

@@ -31,7 +31,7 @@ from .ema import PowerAverage
 
 WARMUP_STEPS = 200
 REPORT_S = 5.0
-CHECKPOINT_S = 120.0
+CHECKPOINT_S, FIRST_CHECKPOINT_S = 120.0, 10.0  # the first soon: something to see
 VALIDATION_SLICES = 64
 LOG_COLUMNS = ("step", "seconds", "images", "loss", "validation_loss", "images_per_second")
 
@@ -91,6 +91,7 @@ def train(
     max_minutes: float | None = None,
     resume: bool = False,
     on_checkpoint: Callable[[TrainingState], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainingState:
     """Train a target model and leave checkpoints and `log.csv` in a folder.
 
@@ -102,6 +103,7 @@ def train(
         max_minutes: budget of the whole run, resumed parts included; `config.max_minutes` if None.
         resume: go on from the checkpoint in `out`.
         on_checkpoint: called with the state after each checkpoint and at the end.
+        stop: asked after every step; true makes a checkpoint and ends the run.
 
     Returns:
         The final state; `state.average.average` is the model to ship.
@@ -131,7 +133,7 @@ def train(
         if not resume:
             writer.writerow(LOG_COLUMNS)
         place = torch.device(device)
-        _run(config, images, validation, state, budget, place, writer, out, on_checkpoint)
+        _run(config, images, validation, state, budget, place, writer, out, on_checkpoint, stop)
     return state
 
 
@@ -145,11 +147,13 @@ def _run(
     log: Any,
     out: Path,
     on_checkpoint: Callable[[TrainingState], None] | None,
+    stop: Callable[[], bool],
 ) -> None:
     spent, started = state.seconds, time.monotonic()
     reported = saved = started
     first_step, total = state.step, torch.zeros((), device=device)
-    while state.seconds < budget:
+    pause, stopped = FIRST_CHECKPOINT_S, False
+    while state.seconds < budget and not stopped:
         _set_learning_rate(config, state, budget)
         loss = _step_loss(config, images, state, device)
         state.optimiser.zero_grad(set_to_none=True)
@@ -161,7 +165,8 @@ def _run(
         total += loss.detach()
         now = time.monotonic()
         state.seconds = spent + now - started
-        save = now - saved > CHECKPOINT_S or state.seconds >= budget
+        stopped = stop()
+        save = stopped or now - saved > pause or state.seconds >= budget
         if now - reported > REPORT_S or save:
             count = state.step - first_step
             mean = float(total) / count
@@ -177,7 +182,7 @@ def _run(
             total.zero_()
         if save:
             save_checkpoint(out, config, state)
-            saved = now
+            saved, pause = now, CHECKPOINT_S
             if on_checkpoint:
                 on_checkpoint(state)
 
