@@ -12,6 +12,7 @@ Two kinds of map (docs/deviations.md says why both):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -79,6 +80,37 @@ class LMISettings:
         )
 
 
+class Condition(Protocol):
+    """What the loss and the samplers ask of a condition, whatever its maps are."""
+
+    def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """[B, C, H, W] for the state `x` [B, 1, H, W] at noise level `sigma`, a number or [B]."""
+        ...
+
+    def select(self, index: slice) -> Condition:
+        """The condition of some of the slices."""
+        ...
+
+
+@dataclass(frozen=True)
+class NoCondition:
+    """As many maps as a model takes, every one zero: the unconditional model.
+
+    Args:
+        maps: how many, `LMISettings.channels`.
+    """
+
+    maps: int
+
+    def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Zeros [B, maps, H, W] for the state `x` [B, 1, H, W]."""
+        return x.new_zeros(len(x), self.maps, *x.shape[2:])
+
+    def select(self, index: slice) -> NoCondition:
+        """The same, whichever slices."""
+        return self
+
+
 class LMICondition:
     """The source of a stack of slices, with everything that depends on it alone computed once.
 
@@ -86,7 +118,7 @@ class LMICondition:
         source: [B, 1, H, W], model units.
         settings: which maps.
         keep: [B] of 0 or 1, or None. Where 0 every map is zero: the unconditional model (condition
-            dropout in training, unconditional samples at test).
+            dropout in training).
         self_maps, responses: self maps [B, settings.self_channels, H, W] and the source's side of
             the cross maps; computed from `source` unless given.
     """
@@ -136,11 +168,6 @@ class LMICondition:
             self._responses = lmi.responses(self.source)
         maps = lmi(self._responses, x, known)
         return maps * (levels <= highest).to(maps)[:, None, None, None]
-
-    def blank(self) -> LMICondition:
-        """The same slices with every map zero: the unconditional model."""
-        nothing = self.source.new_zeros(len(self.source))
-        return LMICondition(self.source, self.settings, nothing, self.self_maps)
 
     def select(self, index: slice) -> LMICondition:
         """The condition of some of the slices; nothing is computed again."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .conditioning import LMICondition
+from .conditioning import Condition
 from .denoiser import Denoiser
 from .noise import perturb
 
@@ -34,7 +34,7 @@ def draw_sigma(uniform: Tensor, mean: float, std: float, low: float, high: float
 
 
 def denoising_loss(
-    denoiser: Denoiser, x0: Tensor, condition: LMICondition, sigma: Tensor, noise: Tensor
+    denoiser: Denoiser, x0: Tensor, condition: Condition, sigma: Tensor, noise: Tensor
 ) -> Tensor:
     """Eq. 12 for one batch.
 

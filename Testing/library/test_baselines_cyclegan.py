@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from midiffusion.errors import InvalidData
-from midiffusion.evaluation.baselines import Budget, Identity, cyclegan, learning
+from midiffusion.evaluation.baselines import Budget, Identity, cyclegan
 from midiffusion.evaluation.baselines.cyclegan import CycleGAN
 from midiffusion.evaluation.baselines.cyclegan_networks import (
     ImagePool,
@@ -115,7 +115,6 @@ def test_only_the_given_pairs_are_ever_seen_as_pairs(share, expected, monkeypatc
 def _learnt(train, monkeypatch):
     """In few steps, therefore long ones."""
     monkeypatch.setattr(cyclegan, "_LEARNING_RATE", 4e-3)
-    monkeypatch.setattr(learning, "WARMUP_STEPS", 5)
     method = CycleGAN(width=1 / 16, paired_share=0.5, size=32)
     method.fit(train, Budget(steps=50))
     assert method.steps == 50

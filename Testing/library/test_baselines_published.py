@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from midiffusion.errors import InvalidData
-from midiffusion.evaluation.baselines import Budget, learning
+from midiffusion.evaluation.baselines import Budget, scratch
 from midiffusion.evaluation.baselines.published import Published, PublishedCondition
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.lmi import LocalMutualInformation
@@ -58,9 +58,7 @@ def trained():
     """In few steps, therefore long ones."""
     method = Published(size=SIDE, network={"channels": (16, 16)})
     method._config = replace(method._config, learning_rate=4e-3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learning, "WARMUP_STEPS", 5)
-        method.fit(_squares(64), Budget(steps=80))
+    method.fit(_squares(64), Budget(steps=80))
     return method
 
 
@@ -81,6 +79,20 @@ def test_without_the_maps_it_cannot_know(trained, monkeypatch):
     maps = PublishedCondition.channels
     monkeypatch.setattr(PublishedCondition, "channels", lambda self, *state: 0 * maps(self, *state))
     assert not _knows_the_squares(trained)
+
+
+def test_noise_is_shared_as_far_as_slices_are_near(trained, monkeypatch):
+    gaps = []
+
+    class Noise(scratch.SharedNoise):
+        def __init__(self, seed, sample, like, gap=0.0):
+            gaps.append(gap)
+            super().__init__(seed, sample, like, gap)
+
+    monkeypatch.setattr(scratch, "SharedNoise", Noise)
+    data = np.repeat(_squares(1)[0].source.data, 2, axis=0)
+    trained.translate(Volume(data, np.diag([-6.0, -6, 9, 1]), "T1"))
+    assert gaps == [1.5]  # in pixels of the learner
 
 
 def test_no_subjects_no_training_and_no_translation_before():

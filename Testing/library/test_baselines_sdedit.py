@@ -7,7 +7,7 @@ import pytest
 import torch
 from bundles import TINY
 from midiffusion.card import ModelCard
-from midiffusion.evaluation.baselines import Budget
+from midiffusion.evaluation.baselines import Budget, sdedit
 from midiffusion.evaluation.baselines.diffusion import Sampling
 from midiffusion.evaluation.baselines.sdedit import DEFAULT_LEVEL, LEVELS, SDEdit
 from midiffusion.evaluation.datasets import Subject
@@ -33,7 +33,7 @@ class GaussianPrior(torch.nn.Module):
     sigma_data = 0.5
 
     def forward(self, x, sigma, channels):
-        assert not channels.any()  # the unconditional branch
+        assert channels.shape[1] == 1 and not channels.any()  # the unconditional branch
         prior, noise = SPREAD**2, sigma**2
         return (prior * x + noise * torch.from_numpy(PATTERN)) / (prior + noise)
 
@@ -75,6 +75,19 @@ def test_starting_from_noise_alone_fails_that_check():
     method = _method(level=0.1)
     method._source = lambda slices, grid: torch.zeros(2, 1, SIDE, SIDE)
     assert not _keeps_the_right_share_of_the_source(method, 0.1)
+
+
+def test_noise_is_shared_as_far_as_slices_are_near(monkeypatch):
+    gaps = []
+
+    class Noise(sdedit.SharedNoise):
+        def __init__(self, seed, sample, like, gap=0.0):
+            gaps.append(gap)
+            super().__init__(seed, sample, like, gap)
+
+    monkeypatch.setattr(sdedit, "SharedNoise", Noise)
+    _method().translate(_subject(1).source)
+    assert gaps == [6.0 / PIXEL_MM]
 
 
 def test_the_level_is_chosen_on_the_training_pairs():

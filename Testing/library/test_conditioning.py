@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from midiffusion.conditioning import LMICondition, LMISettings
+from midiffusion.conditioning import LMICondition, LMISettings, NoCondition
 from midiffusion.denoiser import Denoiser
 from midiffusion.lmi import LocalMutualInformation
 from midiffusion.loss import denoising_loss, draw_sigma
@@ -75,9 +75,11 @@ def test_cross_maps_end_at_their_noise_level(images):
         )
 
 
-def test_blank_and_dropped_conditions_are_zero(images):
+def test_no_condition_and_dropped_conditions_are_zero(images):
     condition = LMICondition(images, SETTINGS)
-    assert condition.blank().channels(images, 0.1).abs().max() == 0
+    dropped = LMICondition(images, SETTINGS, keep=torch.zeros(3)).select(slice(1, 3))
+    none = NoCondition(SETTINGS.channels).select(slice(1, 3)).channels(images[1:], 0.1)
+    assert none.abs().max() == 0 and none.equal(dropped.channels(images[1:], 0.1))
     some = LMICondition(images, SETTINGS, keep=torch.tensor([1.0, 0.0, 1.0])).channels(images, 0.1)
     assert some[1].abs().max() == 0
     torch.testing.assert_close(some[[0, 2]], condition.channels(images, 0.1)[[0, 2]])

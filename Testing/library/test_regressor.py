@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from midiffusion.errors import InvalidData
 from midiffusion.evaluation.baselines import Budget, Identity
+from midiffusion.evaluation.baselines.learning import learn
 from midiffusion.evaluation.baselines.regressor import Regressor
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.volume import Volume
@@ -52,6 +54,18 @@ def test_a_network_on_fewer_pixels_gives_back_the_grid_it_was_given():
     method.fit(discs(2), Budget(steps=1))
     output = method.translate(discs(1)[0].source)
     assert output.shape == (1, SIDE, SIDE) and output.dtype == np.float32
+
+
+@pytest.mark.parametrize(("steps", "rise"), [(1000, 50), (40, 4)])
+def test_the_rate_rises_in_50_steps_or_a_tenth_of_the_budget_and_then_falls(steps, rise):
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    rates = []
+    taken = learn(
+        "x", lambda: rates.append(optimiser.param_groups[0]["lr"]), [optimiser], Budget(steps=steps)
+    )
+    assert taken == steps and rates[-1] <= 2.0 * 1.1 / steps
+    assert abs(int(np.argmax(rates)) - rise) <= 1 and max(rates) > 0.85 * 2.0
+    assert (np.diff(rates[rise + 1 :]) < 0).all()
 
 
 def test_no_subjects_no_training():

@@ -159,7 +159,6 @@ def test_an_empty_source_is_the_unconditional_model(tiny):
     x = torch.randn(2, 1, 32, 32)
     for sigma in (0.02, 0.5, 5.0):
         torch.testing.assert_close(empty.channels(x, sigma), torch.zeros(2, 2, 32, 32))
-        torch.testing.assert_close(empty.channels(x, sigma), empty.blank().channels(x, sigma))
 
 
 def test_the_real_draw_follows_condition_and_seed(tiny):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...batching import SliceBatches
-from ...conditioning import LMICondition
+from ...conditioning import Condition
 from ...denoiser import Denoiser
 from ...precision import computing_in, network_dtype
 from ...samplers import Noise, Sampler
@@ -14,7 +14,7 @@ from ...sampling import reproducible
 
 def integrate(
     denoiser: Denoiser,
-    condition: LMICondition,
+    condition: Condition,
     x: Tensor,
     sigmas: Tensor,
     sampler: Sampler,

@@ -1,8 +1,9 @@
 """The one training loop of the methods that learn here: a step again and again, within a budget.
 
-What a step does is the method's own affair. Learning rates are not: a short warm-up, then a line
-down to zero at the end of the budget, whether that is in seconds or in steps, for all alike. No
-checkpoint is written: a method either spends its budget or is not in the table.
+What a step does is the method's own affair. Learning rates are not: a warm-up of 50 steps, though
+of no more than a tenth of the budget, then a line down to zero at the end of the budget, whether
+that is in seconds or in steps, for all alike. No checkpoint is written: a method either spends its
+budget or is not in the table.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..report import say
 from .method import Budget
 
 WARMUP_STEPS = 50
+_WARMUP_SHARE = 0.1  # of the budget, at most: a short one would end before the rise does
 _REPORT_S = 5.0
 
 
@@ -39,7 +41,9 @@ def learn(
     started = reported = time.monotonic()
     steps = 0
     while not budget.spent(elapsed := time.monotonic() - started, steps):
-        factor = min(1.0, (steps + 1) / WARMUP_STEPS) * (1.0 - budget.share(elapsed, steps))
+        share = budget.share(elapsed, steps)
+        warm = max((steps + 1) / WARMUP_STEPS, share / _WARMUP_SHARE)
+        factor = min(1.0, warm) * (1.0 - share)
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * factor
         step()

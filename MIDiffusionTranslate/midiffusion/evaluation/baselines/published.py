@@ -11,12 +11,9 @@ one before the LMI sees it, because that estimator is blind outside [0, 1]; and 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from ...conditioning import LMICondition, LMISettings
 from ...denoiser import Denoiser
 from ...lmi import LocalMutualInformation
 from ...loss import denoising_loss, draw_sigma
@@ -27,24 +24,23 @@ from .scratch import FromScratch
 
 STEPS = 50
 _BATCH = 8
-# One self map and one cross map; the noise level never hides the cross map.
+# One self map and one cross map.
 _LMI = {
     "estimator": "reference",
     "dilations": (1,),
     "bandwidths": (0.04,),
     "cross_dilations": (1,),
     "cross_bandwidths": (0.04,),
-    "cross_sigma_max": math.inf,
 }
 
 
-class PublishedCondition(LMICondition):
+class PublishedCondition:
     """The source's two maps as published; see the module. source: [B, 1, H, W] in [0, 1]."""
 
     def __init__(self, source: Tensor, self_maps: Tensor | None = None) -> None:
         self._lmi = LocalMutualInformation("reference", search="shift")
-        maps = self._lmi(source, source) if self_maps is None else self_maps
-        super().__init__(source, LMISettings(**_LMI), self_maps=maps)  # type: ignore[arg-type]
+        self._source = source
+        self._self_maps = self._lmi(source, source) if self_maps is None else self_maps
 
     def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """[B, 2, H, W]: self map, and cross map with the state x [B, 1, H, W] at level sigma."""
@@ -52,11 +48,11 @@ class PublishedCondition(LMICondition):
         # sqrt(a) x0 + sqrt(1 - a) z of a process that preserves variance is (x0 + sigma z) sqrt(a),
         # with sigma^2 = (1 - a) / a.
         preserved = x / (1 + level**2).sqrt()
-        return torch.cat((self.self_maps, self._lmi(self.source, preserved)), dim=1)
+        return torch.cat((self._self_maps, self._lmi(self._source, preserved)), dim=1)
 
     def select(self, index: slice) -> PublishedCondition:
         """The condition of some of the slices."""
-        return PublishedCondition(self.source[index], self.self_maps[index])
+        return PublishedCondition(self._source[index], self._self_maps[index])
 
 
 class Published(FromScratch):

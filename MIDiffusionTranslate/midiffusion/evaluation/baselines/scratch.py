@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...conditioning import LMICondition, LMISettings
+from ...conditioning import Condition, LMICondition, LMISettings
 from ...denoiser import Denoiser
 from ...noise import karras_sigmas, perturb
 from ...samplers import SAMPLERS
@@ -23,7 +23,7 @@ from ..datasets.subject import Subject
 from .integration import integrate
 from .learning import learn, minimise, some
 from .method import Budget
-from .slices import on_grid_of, source_slices, target_slices
+from .slices import on_grid_of, pixel_mm, source_slices, target_slices
 
 
 class FromScratch:
@@ -89,9 +89,10 @@ class FromScratch:
         condition = self._condition(source)
         low, high = self._config.sigma_min, self._config.sigma_max
         sigmas = karras_sigmas(self._sampler.steps(self._evaluations), low, high)
+        gap = float(slices.spacing_mm[2]) / pixel_mm(slices, self._size)
         mean = torch.zeros_like(source)
         for sample in range(self._samples):
-            noise = SharedNoise(self._config.seed, sample, source)
+            noise = SharedNoise(self._config.seed, sample, source, gap)
             x = perturb(torch.zeros_like(source), high, noise(0))
             image = integrate(self._average.average, condition, x, sigmas, self._sampler, noise)
             mean += image.clamp(min=0) / self._samples
@@ -102,5 +103,5 @@ class FromScratch:
         x0 = moved(config, x0, random)
         return batch_loss(config, denoiser, x0, config.dropout, random, self._device)
 
-    def _condition(self, source: Tensor) -> LMICondition:
+    def _condition(self, source: Tensor) -> Condition:
         return LMICondition(source, LMISettings(**self._config.lmi))

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...conditioning import LMICondition, LMISettings
+from ...conditioning import LMISettings, NoCondition
 from ...device import choose_device
 from ...grid import SliceGrid
 from ...intensity import SourceIntensity
@@ -52,7 +52,7 @@ class SDEdit:
         self._model = model
         self._sampling = sampling
         self._device = choose_device(sampling.device)
-        self._settings = LMISettings(**model.card.lmi)
+        self._blank = NoCondition(LMISettings(**model.card.lmi).channels)
         self._multiple = UNetConfig(**model.card.network).multiple
 
     @classmethod
@@ -80,23 +80,25 @@ class SDEdit:
     def translate(self, slices: Volume) -> NDArray[np.float32]:
         """[S, H, W] in model units, the mean of the samples."""
         grid = self._grid(slices)
-        mean = self._edit(self._source(slices, grid), self.level)
+        gap = float(slices.spacing_mm[::-1][grid.order[0]]) / self._model.card.pixel_mm
+        mean = self._edit(self._source(slices, grid), self.level, gap)
         return np.maximum(grid.to_volume(mean[:, 0].cpu().numpy()), 0)
 
-    def _edit(self, source: Tensor, level: float) -> Tensor:
-        """Source [S, 1, H, W] on the model grid -> mean of the samples, alike."""
+    def _edit(self, source: Tensor, level: float, gap: float = 0.0) -> Tensor:
+        """Source [S, 1, H, W] on the model grid, its slices `gap` pixels apart -> mean of the
+        samples, alike."""
         card, how = self._model.card, self._sampling
         sampler = SAMPLERS[card.default_sampler if how.sampler is None else how.sampler]
         # Spent between this level and the last, not over the whole range of the prior.
         evaluations = card.default_steps if how.steps is None else how.steps
         sigmas = karras_sigmas(sampler.steps(evaluations), card.sigma_min, level)
-        blank = LMICondition(source, self._settings).blank()
         denoiser = self._model.denoiser.to(source.device)
         total = torch.zeros_like(source)
         for sample in range(how.samples):
-            noise = SharedNoise(how.seed, sample, source)
+            noise = SharedNoise(how.seed, sample, source, gap)
             start = perturb(source, level, noise(0))
-            total += integrate(denoiser, blank, start, sigmas, sampler, noise)
+            edited = integrate(denoiser, self._blank, start, sigmas, sampler, noise)
+            total += edited.clamp(min=0)  # each sample, as in our own path
         return total / how.samples
 
     def _grid(self, slices: Volume) -> SliceGrid:

@@ -31,7 +31,7 @@ def target_slices(name: str, train: Sequence[Subject], size: int) -> Tensor:
         stack = _square(subject.target, size)
         if subject.target_modality == "CT":
             solid = (SOLID_HU - HU_OF_ZERO) / HU_PER_UNIT
-            stack = without_couch(stack, _pixel_mm(subject.source, size), solid)
+            stack = without_couch(stack, pixel_mm(subject.source, size), solid)
         stacks.append(stack)
     return torch.cat(stacks)
 
@@ -50,7 +50,7 @@ def source_slices(slices: Volume, size: int) -> Tensor:
     if not is_ct(acquired.data, acquired.modality):
         return stack
     solid = float(np.interp(SOLID_HU, *CT_WINDOW))
-    return without_couch(stack, _pixel_mm(slices, size), solid)
+    return without_couch(stack, pixel_mm(slices, size), solid)
 
 
 def on_grid_of(slices: Volume, output: Tensor) -> NDArray[np.float32]:
@@ -79,7 +79,8 @@ def _square(images: NDArray[np.generic], size: int) -> Tensor:
     return larger.clamp_(min=0)  # cubic interpolation swings below air
 
 
-def _pixel_mm(slices: Volume, size: int) -> float:
+def pixel_mm(slices: Volume, size: int) -> float:
+    """In-plane size of a pixel of `source_slices`, millimetres."""
     return float(slices.spacing_mm[0]) * max(slices.data.shape[1:]) / size
 
 
