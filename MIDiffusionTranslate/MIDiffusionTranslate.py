@@ -66,6 +66,7 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._parameterNode: TranslateParameters | None = None
         self._guiTag: int | None = None
         self._observedSource: Any = None
+        self._sourceTag = 0
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -104,6 +105,8 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+            self.addObserver(scene, event, self.onSceneContents)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
@@ -138,6 +141,10 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def onSceneEndImport(self, caller: Any, event: Any) -> None:
         if self.parent.isEntered:
             self.initializeParameterNode()
+
+    def onSceneContents(self, caller: Any, event: Any) -> None:
+        if self.panel is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.panel.batch.list()
 
     def initializeParameterNode(self) -> None:
         """Bind the panel to the scene's parameter node; preselect the first image."""
@@ -174,11 +181,12 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if source is self._observedSource:
             return
         event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
+        # Not by VTKObservationMixin: it keeps what it has observed, and with it the image.
         if self._observedSource is not None:
-            self.removeObserver(self._observedSource, event, self.onSourceModified)
+            self._observedSource.RemoveObserver(self._sourceTag)
         self._observedSource = source
         if source is not None:
-            self.addObserver(source, event, self.onSourceModified)
+            self._sourceTag = source.AddObserver(event, self.onSourceModified)
 
     def chooseFolder(self, start: str) -> str:
         return chooseFolder(_("Folder of models or volumes"), start)

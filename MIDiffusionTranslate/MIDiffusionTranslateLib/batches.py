@@ -7,16 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import slicer
 from midiffusion.card import ModelCard
 from midiffusion.errors import InvalidParameter, UnreadableFile
 
 from .batch import Batch, BatchItem, OnDone, OnProgress
+from .folders import ENDINGS, existingFolder, volumeFiles
 from .job import WorkerJob
 from .tables import addRow, addTable
 from .workerreport import WorkerProgress
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 COLUMNS = (
     ("Volume", str),
     ("State", str),
@@ -25,16 +24,6 @@ COLUMNS = (
     ("Seconds", float),
     ("Message", str),
 )
-
-
-def volumeFiles(folder: str | Path) -> list[Path]:
-    """The volumes in a folder, by name; none where there is no such folder."""
-    place = Path(folder).expanduser()
-    if not place.is_dir():
-        return []
-    return sorted(
-        file for file in place.iterdir() if file.name.lower().endswith(ENDINGS) and file.is_file()
-    )
 
 
 def batchItems(
@@ -60,9 +49,9 @@ def batchItems(
         return [
             BatchItem(node.GetName(), partial(_beginNode, logic, node, options)) for node in sources
         ]
-    if outputFolder is None or not Path(outputFolder).expanduser().is_dir():
+    place = existingFolder(outputFolder or "")
+    if place is None:
         raise InvalidParameter("Name an existing folder for the translated files.")
-    place = Path(outputFolder).expanduser()
     items = []
     for file in map(Path, sources):
         fields = {**parameters, "source_file": str(file.resolve())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from slicer.i18n import tr as _
 
 from . import wording
 from .batch import Batch
-from .batches import volumeFiles
 from .collaborators import Logic
+from .folders import existingFolder, volumeFiles
 
 
 class BatchSection:
@@ -42,9 +43,10 @@ class BatchSection:
         self._options, self._blocked = options, blocked
         self._chooseFolder, self._changed = chooseFolder, changed
         self.batch: Batch | None = None
-        self._sources: list[Any] = []  # nodes or files, as listed
-        self._shown: list[tuple[str, str]] = []  # their keys and names
+        # IDs of nodes, or paths, with their names. Not nodes: their images would outlive the scene.
+        self._listed: list[tuple[str, str]] = []
         self._unticked: set[str] = set()
+        self._rows: list[int] = []  # in which the volumes of the batch are listed
         for label in (_("Volumes of the scene"), _("Files of a folder")):
             ui.batchFromSelector.addItem(label)
         ui.batchFromSelector.connect("currentIndexChanged(int)", lambda _index: self.list())
@@ -58,7 +60,7 @@ class BatchSection:
         ui.batchList.connect("itemChanged(QListWidgetItem*)", self._onTicked)
         ui.batchButton.connect("clicked(bool)", lambda _checked: self.onClick())
         self.say("")
-        self.list()
+        self.refresh()
 
     # what is shown
 
@@ -67,15 +69,17 @@ class BatchSection:
         return bool(self.ui.batchFromSelector.currentIndex == 1)
 
     def list(self) -> None:
-        """Lists the volumes there are. While a batch runs the list is that of the batch."""
-        if self.batch is not None:
+        """Lists the volumes there are, if anybody can see it. While a batch runs the list is that
+        of the batch."""
+        if self.batch is not None or self.ui.batchSection.collapsed:
             return
-        sources: list[Any] = (
-            [*volumeFiles(self.ui.batchFolderEdit.text)] if self._ofFolder else _imagesOfScene()
-        )
-        shown = [(_keyOf(source), _nameOf(source)) for source in sources]
-        if shown != self._shown:  # else what became of them stays to be read
-            self._sources, self._shown = sources, shown
+        if self._ofFolder:
+            files = volumeFiles(self.ui.batchFolderEdit.text.strip())
+            listed = [(str(file), file.name) for file in files]
+        else:
+            listed = [(node.GetID(), node.GetName()) for node in _imagesOfScene()]
+        if listed != self._listed:  # else what became of them stays to be read
+            self._listed = listed
             self._fill()
         self.refresh()
 
@@ -83,15 +87,14 @@ class BatchSection:
         view = self.ui.batchList
         blocked = view.blockSignals(True)
         view.clear()
-        for source in self._sources:
-            item = qt.QListWidgetItem(_nameOf(source))
-            ticked = _keyOf(source) not in self._unticked
-            item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
-            view.addItem(item)
+        for row, (key, name) in enumerate(self._listed):
+            view.addItem(name)  # an item made here might be Python's, and go with its name
+            ticked = key not in self._unticked
+            view.item(row).setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
         view.blockSignals(blocked)
 
     def _onTicked(self, item: Any) -> None:
-        key = _keyOf(self._sources[self.ui.batchList.row(item)])
+        key, _name = self._listed[self.ui.batchList.row(item)]
         if item.checkState() == qt.Qt.Checked:
             self._unticked.discard(key)
         else:
@@ -99,20 +102,23 @@ class BatchSection:
         self.refresh()
 
     @property
-    def chosen(self) -> list[Any]:
-        """The ticked volumes or files."""
-        return [source for source in self._sources if _keyOf(source) not in self._unticked]
+    def chosen(self) -> dict[int, Any]:
+        """The ticked volumes or files, by the row in which they are listed."""
+        ticked = {n: key for n, (key, _) in enumerate(self._listed) if key not in self._unticked}
+        if self._ofFolder:
+            return {row: Path(key) for row, key in ticked.items()}
+        nodes = {row: slicer.mrmlScene.GetNodeByID(key) for row, key in ticked.items()}
+        return {row: node for row, node in nodes.items() if node is not None}
 
     def obstacle(self) -> str:
         """Why no batch can start, as a sentence that says what to do; empty if one can."""
         if blocked := self._blocked():
             return blocked
-        if self._ofFolder and not self._sources:
+        if self._ofFolder and not self._listed:
             return _("Choose a folder with volumes.")
         if not self.chosen:
             return _("Tick the volumes to translate.")
-        output = self.ui.batchOutputEdit.text.strip()
-        if self._ofFolder and not (output and Path(output).expanduser().is_dir()):
+        if self._ofFolder and existingFolder(self.ui.batchOutputEdit.text.strip()) is None:
             return _("Choose an existing folder for the results.")
         return ""
 
@@ -161,12 +167,19 @@ class BatchSection:
             return
         self.say("")
         output = self.ui.batchOutputEdit.text.strip() if self._ofFolder else None
+        chosen = self.chosen
+        self._rows = list(chosen)
         try:
             batch = self.logic.startAll(
-                self.chosen, output, self._onProgress, self._onDone, **self._options()
+                [*chosen.values()], output, self._onProgress, self._onDone, **self._options()
             )
         except MIDiffusionError as error:
             self.say(str(error))
+            return
+        except Exception as error:
+            logging.exception("MIDiffusion: the batch could not start")
+            text = _("The batch could not start ({error}). The log has the details.")
+            self.say(text.format(error=error))
             return
         if not batch.finished:
             self.batch = batch
@@ -176,6 +189,7 @@ class BatchSection:
 
     def abandon(self) -> None:
         """The scene or the module goes away."""
+        self._unticked.clear()  # the next scene's volumes may have the same IDs
         if self.batch is not None:
             self.batch.abandon()  # which calls _onDone
 
@@ -199,8 +213,7 @@ class BatchSection:
         """What became of each volume, before its name, which may be long."""
         view = self.ui.batchList
         blocked = view.blockSignals(True)
-        rows = [n for n, source in enumerate(self._sources) if source in self.chosen]
-        for row, item in zip(rows, batch.items, strict=True):
+        for row, item in zip(self._rows, batch.items, strict=True):
             words = {
                 "waiting": "",
                 "running": _("running"),
@@ -248,11 +261,3 @@ def _imagesOfScene() -> list[Any]:
         and not node.GetHideFromEditors()
         and node.GetAttribute("MIDiffusion.synthetic") is None
     ]
-
-
-def _nameOf(source: Any) -> str:
-    return source.name if isinstance(source, Path) else str(source.GetName())
-
-
-def _keyOf(source: Any) -> str:
-    return str(source) if isinstance(source, Path) else str(source.GetID())

@@ -95,6 +95,11 @@ class ComparisonSection:
         except MIDiffusionError as error:
             self.say(str(error))
             return
+        except Exception as error:
+            logging.exception("MIDiffusion: the comparison could not start")
+            text = _("The comparison could not start ({error}). The log has the details.")
+            self.say(text.format(error=error))
+            return
         if not job.finished:
             self.say(_("Comparing..."))
             self.job = job

@@ -56,7 +56,7 @@ class DownloadLine:
             self._say(_("Not downloaded: no folder was chosen for the model."))
             return
         part = part_name()
-        self._part = Path(folder).expanduser() / part
+        self._part = Path(folder) / part
         self._say("")
         job = self.logic.begin(
             "download",

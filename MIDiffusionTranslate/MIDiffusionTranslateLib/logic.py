@@ -169,8 +169,8 @@ class TranslateLogic:
             sources: volume nodes, or files, or a folder whose volumes are meant.
             outputFolder: for files: where the results are written; no file is replaced. The
                 results of nodes are added to the scene.
-            onProgress, onDone: called with the Batch; at the end batch.table is the summary; None if
-                the scene was closed in the meantime.
+            onProgress, onDone: called with the Batch; at the end batch.table is the summary, or
+                None if the scene was closed in the meantime.
             options: model, steps, seed, samples, device, modelFolder, sampler, as `start`.
 
         What fails is noted, and the next begins; batch.cancel() ends it and keeps what is finished.

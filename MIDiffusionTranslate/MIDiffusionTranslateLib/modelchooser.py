@@ -75,12 +75,20 @@ class ModelChooser:
     def setFolder(self, folder: str) -> None:
         """The folder of further models; empty for none."""
         folder = folder.strip()
+        if folder:
+            try:
+                # The worker has another working folder: a relative path would be another one there.
+                folder = str(Path(folder).expanduser().absolute())
+            except RuntimeError:  # `~` of a user who doesn't exist
+                self.ui.modelFolderEdit.text = self.settings.modelFolder
+                self._changed(_("There is no folder '{folder}'.").format(folder=folder))
+                return
         self.ui.modelFolderEdit.text = folder
         if folder == self.settings.modelFolder:
             return
         self.settings.modelFolder = folder
         self._list()
-        place = Path(folder).expanduser().resolve()
+        place = Path(folder).resolve()
         found = [entry.folder.resolve() for entry in self.entries]
         if folder and not any(place in (bundle, bundle.parent) for bundle in found):
             text = _("No model was found in '{folder}'. Choose another folder.")

@@ -16,6 +16,7 @@ from midiffusion.training.data import plain_layout
 from slicer.i18n import tr as _
 
 from .collaborators import Logic, Packages, Task
+from .folders import existingFolder
 from .losscurve import curveImage
 from .modelchooser import ModelChooser
 from .parameters import ComputerSettings, TrainingInputs
@@ -99,10 +100,10 @@ class TrainSection:
             button.text = _("Cancelling...") if cancelling else _("Cancel training")
             button.enabled = not cancelling
             button.toolTip = _("Ends the training. What it has learnt so far is kept.")
-        else:
+        elif not ui.trainSection.collapsed:  # else nobody sees it, and a look may take its time
             self.settings.training = inputs
             folder = self.settings.modelFolder
-            place = Path(folder).expanduser() / inputs.name if folder and inputs.name else None
+            place = Path(folder) / inputs.name if folder and inputs.name else None
             self._folder = None if place is None else TrainFolder(place)
             obstacle = self.obstacle(inputs)
             goesOn = self._resumable
@@ -129,9 +130,10 @@ class TrainSection:
             return self.packages.offer()
         if not inputs.data:
             return _("Choose a folder with volumes of the target, one for each subject.")
-        if not Path(inputs.data).is_dir():
+        data = existingFolder(inputs.data)
+        if data is None:
             return _("There is no folder '{folder}'.").format(folder=inputs.data)
-        if plain_layout(Path(inputs.data)) != "volumes":
+        if plain_layout(data) != "volumes":
             return _(
                 "'{folder}' holds no volumes (.nii, .nii.gz, .nrrd, .mha): choose another folder."
             ).format(folder=inputs.data)
@@ -191,7 +193,7 @@ class TrainSection:
         assert self._folder is not None
         self.say("")
         self._budget_s = 60.0 * inputs.minutes
-        arguments = ["--target", inputs.name, "--data", inputs.data]
+        arguments = ["--target", inputs.name, "--data", str(existingFolder(inputs.data))]
         arguments += ["--out", str(self._folder.path), "--max-minutes", str(inputs.minutes)]
         arguments += ["--device", self.settings.device]
         arguments += ["--like", "ct"] if inputs.kind == "ct" else []

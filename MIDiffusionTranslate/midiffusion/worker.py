@@ -14,8 +14,9 @@ side be gone.
 
 The other side keeps our stdin open and writes one line, "run". A line "cancel", the end of stdin,
 or a file named `cancel` in the folder ends the run: between two batches of slices if one ends soon,
-after two seconds in any case (a training has longer, to keep what it has). (Without that first line stdin says nothing: some launchers don't
-pass it on. Then only the file, or the folder's disappearance, ends the run.)
+after two seconds in any case (a training has longer, to keep what it has). (Without that first line
+stdin says nothing: some launchers don't pass it on. Then only the file, or the folder's
+disappearance, ends the run.)
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_only_what_is_ticked_and_cancel(three: PanelDriver) -> None:
 
     tick(three, 1, False)
     three.panel.refresh()
-    assert [item.GetName() for item in three.panel.batch.chosen] == ["T1", "T2"]
+    assert [item.GetName() for item in three.panel.batch.chosen.values()] == ["T1", "T2"]
     three.runForever()
     three.ui.batchButton.click()
     three.session.wait(lambda: "Step" in three.ui.batchProgressLabel.text, 300)
@@ -95,6 +95,7 @@ def test_closing_the_scene_ends_a_batch(three: PanelDriver) -> None:
 
 def test_folders_are_asked_for(ready: PanelDriver, tmp_path: Path) -> None:
     ui = ready.ui
+    ui.batchSection.collapsed = False
     ui.batchFromSelector.currentIndex = 1
     assert ui.batchHintLabel.text == "Choose a folder with volumes."
     for name in ("b.nrrd", "a.nii.gz", "notes.txt"):

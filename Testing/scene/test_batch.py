@@ -90,7 +90,6 @@ def test_a_scene_closed_on_the_way_gets_no_summary(
     assert [item.state for item in batch.items] == ["done"]
     assert len(ended) == 2 and batch.table is None
     assert scene.GetNumberOfNodesByClass("vtkMRMLTableNode") == 0
-    assert not scene.HasObserver(scene.StartCloseEvent)
 
 
 def test_a_folder_s_files_become_files(

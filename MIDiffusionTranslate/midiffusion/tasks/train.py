@@ -5,8 +5,8 @@ Field of `job.json`: `arguments`, those of the command. Event on the way:
     {"event": "picture", "file"}     a float32 [2, H, W] .npy in the job's folder: a slice that is
                                      held back, and what the model makes of its structure
 
-"done" carries nothing. The loss is in the run's own `log.csv`. A cancel makes a checkpoint first, once
-the training has begun; before that there is nothing to keep.
+"done" carries nothing. The loss is in the run's own `log.csv`. A cancel makes a checkpoint first,
+once the training has begun; before that there is nothing to keep.
 """
 
 from __future__ import annotations
