@@ -105,6 +105,8 @@ def _photograph(camera: Photographer) -> None:
     import MIDiffusionTranslate
 
     ui, panel = camera.ui, camera.panel
+    ids = [entry.id for entry in panel.chooser.entries]
+    ui.modelSelector.currentIndex = ids.index("flair")
     camera.take("1-no-source")
     source = MIDiffusionTranslate.smallSample(2)
     source.SetName("openms_long19_T1W")
@@ -120,7 +122,7 @@ def _photograph(camera: Photographer) -> None:
     panel.refresh()
     camera.take("4-torch-missing")
     panel.packages = there
-    parameters.model = "ct"
+    parameters.model = "pelvis"
     camera.take("5-model-missing")
     parameters.model = "flair"
 
