@@ -200,6 +200,8 @@ def test_the_command_counts_warnings(familiar, card_values, tmp_path, monkeypatc
         "turned": 1.0,
     }
     assert "| turned | 1 | 1.00" in capsys.readouterr().out
+    with pytest.raises(InvalidData, match="nowhere does not exist"):
+        sources.main(["--data", str(tmp_path / "nowhere")])
 
 
 @pytest.fixture(scope="module")

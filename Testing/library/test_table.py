@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -18,6 +19,7 @@ from midiffusion.evaluation.baselines.regressor import Regressor
 from midiffusion.evaluation.cells import Cell
 from midiffusion.evaluation.paper import paper_rows
 from midiffusion.evaluation.tabulate import DirectionTable, markdown, paper_markdown
+from midiffusion.training.configuration import TrainingConfig
 from PIL import Image
 
 SPLIT = json.loads(resources.files("midiffusion.training").joinpath("splits.json").read_text())
@@ -230,6 +232,11 @@ def test_methods_that_learn_give_the_headline_and_depend_on_the_budget(run, monk
     assert run(*quick, "--budget", "0.2")[:2] == (code, text)
     code, text, progress = run(*quick, "--budget", "0.3")  # has to learn anew
     assert code != 0 and text == "" and "TypeError" in progress
+    shipped = TrainingConfig.for_target("flair")
+    other = replace(shipped, network={**shipped.network, "channels": [8, 8]})
+    monkeypatch.setattr(TrainingConfig, "for_target", lambda target: other)
+    code, text, progress = run(*quick, "--budget", "0.2")  # and with another network too
+    assert code != 0 and text == "" and "TypeError" in progress
 
 
 @pytest.mark.parametrize(
@@ -245,6 +252,10 @@ def test_methods_that_learn_give_the_headline_and_depend_on_the_budget(run, monk
         (["--data", "nowhere"], "nowhere"),
         (["--methods"], "Nothing to score"),
         (["--budget", "0"], "above 0"),
+        (["--samples", "0"], "--samples must be at least 1"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--sampler", "magic"], "no sampler 'magic'; choose from"),
         (["--inception", "missing.pth"], "missing.pth"),
         (["--out", __file__], "can't be made"),
     ],

@@ -69,8 +69,8 @@ class Filling:
         self._loaded: dict[str, list[Subject]] = {}
         data = request.data
         self.subjects = data.load(request.folder, direction, "val", request.subjects)
-        target = direction.split(":")[1].upper()
-        self._scoring = Scoring(self.subjects, target, data.sizes, request.network)
+        self._target = direction.split(":")[1].upper()
+        self._scoring = Scoring(self.subjects, self._target, data.sizes, request.network)
 
     def cell(self, name: str) -> Cell:
         """The method's row, computed unless it is kept; raises as its parts do."""
@@ -142,8 +142,11 @@ class Filling:
         if entry.needs != "nothing":
             found["training"] = data_digest(self._training(entry.needs == "pairs"))
         if entry.learns:
+            from .baselines.learning import shipped_settings
+
             learning = ("seed", "size", "width", "paired_share")
             found |= {key: getattr(self._options, key) for key in learning}
+            found["shipped"] = digest(shipped_settings(self._target))
             # The device decides how far it gets in that time.
             found |= {"budget": request.budget, "device": request.device_text}
         if model is not None and model.card is not None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DependencyMissing
+from ..sampling import reproducible
 
 _BATCH = 16
 _LITE_SIDE = 224
@@ -59,15 +60,15 @@ class FeatureNetwork:
     device: torch.device
     forward: Callable[[Tensor], Tensor]
 
-    @torch.no_grad()
     def features(self, images: NDArray[np.floating]) -> NDArray[np.float32]:
         """[N, D] of grey images [N, H, W] in [0, 1], stretched to the network's own size."""
         rows = []
-        for part in torch.from_numpy(np.asarray(images, dtype=np.float32)).split(_BATCH):
-            grey = part.to(self.device)[:, None]
-            shape = (self.side, self.side)
-            scaled = F.interpolate(grey, shape, mode="bilinear", align_corners=False)
-            rows.append(self.forward(scaled.expand(-1, 3, -1, -1)).cpu().numpy())
+        with reproducible():  # or a GPU's figures would be those of shorter numbers
+            for part in torch.from_numpy(np.asarray(images, dtype=np.float32)).split(_BATCH):
+                grey = part.to(self.device)[:, None]
+                shape = (self.side, self.side)
+                scaled = F.interpolate(grey, shape, mode="bilinear", align_corners=False)
+                rows.append(self.forward(scaled.expand(-1, 3, -1, -1)).cpu().numpy())
         return np.concatenate(rows)
 
 

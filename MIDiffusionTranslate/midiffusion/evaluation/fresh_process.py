@@ -38,12 +38,12 @@ def memory_rise(compute: Callable[[], object], device: str) -> int | None:
     """How far memory rises over its present state while `compute` runs, bytes: of the device on
     CUDA, of this process elsewhere; None where this system can't tell."""
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
-        idle = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize(device)
+        idle = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
         compute()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - idle
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - idle
     if not _RESET.exists():
         compute()
         return None

@@ -30,7 +30,7 @@ SubjectFigures = dict[str, float]
 
 @dataclass(frozen=True)
 class Figure:
-    """One column of the table: its key, a heading, decimals, and what is better."""
+    """One column of the table: its key, a heading, decimals."""
 
     key: str
     heading: str

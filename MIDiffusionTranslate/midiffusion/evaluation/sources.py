@@ -195,6 +195,8 @@ def _stack(data: np.ndarray, spacing_mm: Sequence[float]) -> Volume:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
+    if not options.data.is_dir():
+        raise InvalidData(f"The data folder {options.data} does not exist.")
     card = registry.find(options.model, options.model_folder).card
     assert card is not None  # find refuses an entry without
     found: dict[str, list[tuple[str, Judgement]]] = {}

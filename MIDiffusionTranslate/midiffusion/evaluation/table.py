@@ -83,8 +83,10 @@ def _table(
 
 def _check(options: argparse.Namespace, directions: Sequence[str]) -> None:
     """Raises InvalidParameter for what contradicts itself, before anything is read."""
-    if options.subjects is not None and options.subjects < 1:
-        raise InvalidParameter("--subjects must be at least 1.")
+    for name, least in (("subjects", 1), ("steps", 1), ("samples", 1), ("seed", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InvalidParameter(f"--{name} must be at least {least}.")
     if options.budget <= 0:
         raise InvalidParameter("--budget must be above 0 seconds.")
     if options.methods == [] and not options.predictions:
@@ -100,7 +102,11 @@ def _check(options: argparse.Namespace, directions: Sequence[str]) -> None:
 
 def _request(options: argparse.Namespace, data: Dataset) -> Request:
     from ..device import choose_device, describe
+    from ..samplers import SAMPLERS
 
+    if options.sampler not in (None, *SAMPLERS):
+        choice = ", ".join(SAMPLERS)
+        raise InvalidParameter(f"There is no sampler '{options.sampler}'; choose from {choice}.")
     device = choose_device(options.device)
     sampling = Sampling(options.steps, options.samples, options.seed, options.sampler, str(device))
     return Request(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -85,6 +86,12 @@ def contrast_of_the_bundles(target_modality: str) -> RandomContrast:
     known = {path.stem for path in CONFIGS.glob("*.json")}
     target = {"MR": "t1"}.get(target_modality, target_modality.lower())
     return RandomContrast(**TrainingConfig.for_target(target).contrast if target in known else {})
+
+
+def shipped_settings(target_modality: str) -> dict[str, object]:
+    """All that learners take from the shipped training configurations, JSON types."""
+    contrast = asdict(contrast_of_the_bundles(target_modality))
+    return {"network": network_of_the_bundles(), "contrast": contrast}
 
 
 @contextmanager

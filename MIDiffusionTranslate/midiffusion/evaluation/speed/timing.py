@@ -23,6 +23,8 @@ def clock(device: torch.device) -> float:
     where one thread of a CPU does everything, of this process, whose pauses are not its own."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     return time.process_time() if alone else time.perf_counter()
 
