@@ -139,20 +139,24 @@ def test_the_command_reports_what_it_measured(tmp_path, monkeypatch, capsys):
     )
     data = SimpleNamespace(
         name="toy",
-        directions=("t1:flair",),
+        directions=("ct:mr",),
+        bundles={"mr": "t1"},
         load=lambda root, direction, split, most: [subject for _, subject in pairs][:most],
     )
     monkeypatch.setattr(uncertainty, "dataset", lambda name: data)
-    monkeypatch.setattr(
-        uncertainty,
-        "_translator",
-        lambda *a, **k: lambda source: (doubts[id(source)], provenance),
-    )
+    models = []
+
+    def translator(model, folder, **how):
+        models.append(model)
+        return lambda source: (doubts[id(source)], provenance)
+
+    monkeypatch.setattr(uncertainty, "_translator", translator)
     file = tmp_path / "found.json"
     call = ["benchmark", "uncertainty", "--data", "x", "--device", "cpu", "--json", str(file)]
     assert main([*call, "--samples", "4", "--subjects", "2"]) == 0
     shown = capsys.readouterr().out
     assert "may be called uncertainty" in shown
+    assert models == ["t1"]  # the bundle that serves this target of the collection
     report = json.loads(file.read_text())
     assert set(report["subjects"]) == {"0", "1"}
     expected = np.mean([report["subjects"][s][SCALES[0]][DEVIATION]["rank"] for s in "01"])

@@ -222,8 +222,9 @@ def main(argv: Sequence[str]) -> int:
     data = dataset(options.dataset)
     direction = options.direction or data.directions[0]
     subjects = data.load(options.data, direction, "val", options.subjects)
+    target = direction.split(":")[1]
     translate = _translator(
-        options.model or direction.split(":")[1],
+        options.model or data.bundles.get(target, target),
         options.model_folder,
         steps=options.steps,
         samples=options.samples,

@@ -22,19 +22,24 @@ def run(task: Task) -> dict[str, Any]:
     from .. import io
 
     source, output = Path(task.job["source_file"]), Path(task.job["output_file"])
-    if output.exists():
-        raise UnwritableTarget(
-            f"{output.name} is there already and was left as it is: move it away, or choose "
-            "another folder for the results."
-        )
+    _check_free(output)
     io.check_target(output)
     volume = io.read_volume(source)
     volume.check()
     made = translated(task, volume)
     task.check()
+    _check_free(output)  # much may have happened in the meantime
     # "synthetic" first: a NIfTI file keeps no more than the first 79 characters.
     named = {"synthetic": 1, "source": source.name, **made.provenance}
     io.write_volumes(
         [(output, made.volume)], {f"MIDiffusion.{key}": value for key, value in named.items()}
     )
     return {"output": str(output), "provenance": made.provenance}
+
+
+def _check_free(output: Path) -> None:
+    if output.exists():
+        raise UnwritableTarget(
+            f"{output.name} is there already and was left as it is: move it away, or choose "
+            "another folder for the results."
+        )
