@@ -142,11 +142,11 @@ class ComparisonSection:
 
 
 def figuresText(figures: dict[str, Any]) -> str:
-    """The figures of a comparison in one or two lines."""
+    """The figures of a comparison in lines that fit a narrow panel."""
     mae = "{:.3f}".format(figures["mae"])
     if figures["mae_hu"] is not None:
         mae += _(" ({hu:.0f} HU)").format(hu=figures["mae_hu"])
-    text = _("SSIM {ssim:.3f}, PSNR {psnr:.1f} dB, MAE {mae}, MI {mi:.2f} nats").format(
+    text = _("SSIM {ssim:.3f}, PSNR {psnr:.1f} dB\nMAE {mae}, MI {mi:.2f} nats").format(
         ssim=figures["ssim"], psnr=figures["psnr"], mae=mae, mi=figures["mi"]
     )
     if figures["covered"] < 0.995:

@@ -23,12 +23,14 @@ def addResult(
     source (or None).
     """
     attributes = _attributes(place, card, result.provenance)
+    # What a comparison takes a result by: the other layers are none.
+    image = {**attributes, "intensity": json.dumps(card.intensity)}
     target = card.target_modality.removeprefix("MR ")
     about = (
         f"Synthetic {target} computed from '{place.sourceName}' by MIDiffusion "
         f"{attributes['version']} (model {card.id}). Research use only, not for diagnosis."
     )
-    layers = [Layer(f"{place.sourceName} [synthetic {target}]", result.data, about, attributes)]
+    layers = [Layer(f"{place.sourceName} [synthetic {target}]", result.data, about, image)]
     if result.uncertainty is not None:
         name = f"{place.sourceName} [synthetic {target} standard deviation]"
         about = f"Standard deviation over {attributes['samples']} samples. {about}"
@@ -54,7 +56,6 @@ def _attributes(place: Place, card: ModelCard, provenance: dict[str, Any]) -> di
         "weightsSHA256": card.weights_sha256,
         **used,
         "modality": card.target_modality,
-        "intensity": json.dumps(card.intensity),
         "source": place.sourceName,
         "synthetic": "1",
     }

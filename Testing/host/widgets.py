@@ -226,6 +226,8 @@ class ctkCollapsibleButton(_Button):
                 # Else Qt would not tell us of a module that hides it once more.
                 child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
         self._folding = False
+        # The layout's margins would stay.
+        self.setMaximumHeight(self._title if self._collapsed else 16777215)
         self.updateGeometry()
 
     def childEvent(self, event: QtCore.QChildEvent) -> None:

@@ -174,6 +174,7 @@ def _photograph_batch(camera: Photographer) -> None:
     empty = MIDiffusionTranslate.smallSample(8)
     empty.SetName("a series that was not loaded completely")
     slicer.util.updateVolumeFromArray(empty, 0 * slicer.util.arrayFromVolume(empty))
+    camera.widget._parameterNode.samples = 1
     ui.batchSection.collapsed = False
     camera.take("25-batch-ready")
     ui.batchButton.click()

@@ -33,7 +33,7 @@ def test_a_result_is_compared_and_the_figures_kept(compared: PanelDriver) -> Non
     assert not ui.referenceSelector.enabled
     waitForEnd(compared)
     assert re.match(
-        r"SSIM -?\d\.\d{3}, PSNR \d+\.\d dB, MAE \d\.\d{3}, MI ", ui.comparisonLabel.text
+        r"SSIM -?\d\.\d{3}, PSNR \d+\.\d dB\nMAE \d\.\d{3}, MI ", ui.comparisonLabel.text
     )
     assert "'FLAIR'" in ui.comparisonStatusLabel.text
     assert compared.status == status  # of the translation, which still holds

@@ -36,6 +36,21 @@ def columns(table: Any) -> list[str]:
     return [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())]
 
 
+def test_only_results_can_be_compared(
+    addVolume: Any, logic: Any, spy: Spy, tinyModel: Path
+) -> None:
+    """The deviation and the agreement look like results, but their numbers are no intensities."""
+    source = addVolume()
+    job = logic.start(source, model=tinyModel, steps=1, samples=2)
+    logic.wait(job)
+    started = len(spy.processes)
+    for node in (job.uncertaintyNode, job.addAgreement()):
+        with pytest.raises(InvalidVolume, match="no result"):
+            logic.compare(node, source)
+    assert len(spy.processes) == started
+    assert logic.compare(job.node, source).GetNumberOfRows() == 1
+
+
 def test_figures_go_to_one_table(
     scene: Any, pair: tuple[Any, Any], logic: Any, handover: Path
 ) -> None:
