@@ -1,13 +1,15 @@
 """Training: data layouts, augmentation, averaging, and a run that stops, resumes and improves."""
 
 import dataclasses
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from midiffusion.arguments import UsageError
-from midiffusion.errors import InvalidData, InvalidParameter
+from midiffusion.errors import DiskFull, InvalidData, InvalidParameter, UnwritableTarget
 from midiffusion.io import write_volume
 from midiffusion.model import load_model
 from midiffusion.training import loop
@@ -231,12 +233,17 @@ def test_power_average_of_constant_weights_is_that_constant(config_file):
         torch.testing.assert_close(parameter, torch.full_like(parameter, 0.25))
 
 
-def test_a_run_learns_and_leaves_a_model_that_loads(volumes, config_file, tmp_path, capsys):
+def test_a_run_learns_and_leaves_a_model_that_loads(volumes, config_file, tmp_path, monkeypatch):
     out = tmp_path / "model"
     arguments = ["--target", "mine", "--data", str(volumes), "--config", str(config_file)]
-    assert main([*arguments, "--out", str(out), "--max-minutes", "0.1", "--device", "cpu"]) == 0
-    log = np.genfromtxt(out / "log.csv", delimiter=",", names=True)
-    assert float(np.atleast_1d(log["loss"])[-1]) < 0.9  # 1 is what an untrained network has
+    arguments += ["--out", str(out), "--max-minutes", "10", "--device", "cpu"]
+    steps = iter(range(1, 200))
+    # So many steps, however fast the computer is.
+    monkeypatch.setattr(loop, "REPORT_S", 0.0)
+    assert main(arguments, stop=lambda: next(steps) == 120) == 0
+    loss = np.genfromtxt(out / "log.csv", delimiter=",", names=True)["loss"]
+    assert len(loss) == 120
+    assert loss[-30:].mean() < 0.9  # 1 is what an untrained network has
     model = load_model(out)
     assert (model.card.id, model.card.training["subjects"]) == ("mine", 10)
     assert model.card.pixel_mm == 6.0 and model.card.target_modality == "FLAIR"
@@ -354,6 +361,22 @@ def test_the_first_checkpoint_comes_early(volumes, config_file, tmp_path, monkey
         stop=lambda: next(steps) == 4,
     )
     assert saved == [1, 5]  # the first, and that of the stop: the second is two minutes away
+
+
+def test_an_output_that_cannot_be_written_is_told(volumes, config_file, tmp_path, monkeypatch):
+    words = ["--target", "x", "--data", volumes, "--config", config_file, "--device", "cpu"]
+    words = [*map(str, words), "--max-minutes", "0.001", "--out"]
+    with pytest.raises(UnwritableTarget, match="name another folder with --out"):
+        main([*words, str(config_file / "below")])
+
+    def full(path, data):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFull, match="go on with --resume"):
+        main([*words, str(tmp_path / "run")])
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.csv"]
 
 
 def test_nothing_to_resume(volumes, config_file, tmp_path):

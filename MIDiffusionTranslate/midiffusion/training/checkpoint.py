@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import InvalidParameter
@@ -22,7 +22,7 @@ NAME = "checkpoint.safetensors"
 
 
 def save_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState) -> None:
-    """Write the state of a run, atomically."""
+    """Write the state of a run, whole or not at all. Raises OSError."""
     tensors: dict[str, Tensor] = {"generator": state.generator.get_state()}
     tensors |= {f"model.{k}": v for k, v in state.denoiser.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in state.average.average.state_dict().items()}
@@ -36,8 +36,13 @@ def save_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState) 
         "seconds": repr(state.seconds),
     }
     temporary = folder / (NAME + ".partial")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata)
-    os.replace(temporary, folder / NAME)
+    # Not safetensors' own file: its failures don't say that the disk is full.
+    stored = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
+    try:
+        temporary.write_bytes(stored)
+        os.replace(temporary, folder / NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, config: TrainingConfig, state: TrainingState) -> None:

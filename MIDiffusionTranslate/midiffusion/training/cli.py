@@ -9,7 +9,15 @@ from pathlib import Path
 
 from ..arguments import Arguments, device_name
 from ..device import choose_device
-from ..errors import Cancelled, InvalidData, InvalidParameter
+from ..errors import (
+    Cancelled,
+    DiskFull,
+    InvalidData,
+    InvalidParameter,
+    MIDiffusionError,
+    UnwritableTarget,
+    disk_is_full,
+)
 from .bundle import describe, export_bundle
 from .configuration import TrainingConfig
 from .data import SliceSource, plain_layout
@@ -59,12 +67,22 @@ def main(
     except KeyboardInterrupt:
         left = "go on with --resume." if resumable else "there is no checkpoint yet."
         raise Cancelled(f"cancelled; {left}") from None
+    except OSError as error:
+        raise _unwritable(out, error) from error
     try:
         write_familiarity(out, config, data)
     except InvalidData as error:
         print(f"warning: the model can't tell unlikely sources: {error}", file=sys.stderr)
+    except OSError as error:
+        raise _unwritable(out, error) from error
     print(f"{out}: model '{args.target}', {state.step} steps in {state.seconds / 60:.1f} minutes.")
     return 0
+
+
+def _unwritable(out: Path, error: OSError) -> MIDiffusionError:
+    if disk_is_full(error):
+        return DiskFull(f"The disk of {out} is full: free some space and go on with --resume.")
+    return UnwritableTarget(f"{out} can't be written ({error}); name another folder with --out.")
 
 
 def _configuration(
