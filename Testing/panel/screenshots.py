@@ -114,6 +114,7 @@ def _photograph(camera: Photographer) -> None:
     parameters.sourceVolume = source
     camera.take("2-ready")
     ui.advancedSection.collapsed = False
+    camera.wait(lambda: panel.deviceMemory.job is None)
     camera.take("3-advanced")
     ui.advancedSection.collapsed = True
 
