@@ -47,7 +47,8 @@ def test_the_map_is_added_only_when_asked_for(
 def test_the_worker_hands_the_map_over(tmp_path: Path, tinyModel: Path) -> None:
     """As written in its protocol: agreement.npy, listed in the event."""
     np.save(tmp_path / "source.npy", head())
-    job = {"ijkToRAS": np.diag([4.0, 4.0, 5.0, 1.0]).tolist(), "model": str(tinyModel), "steps": 1}
+    job = {"task": "translate", "model": str(tinyModel), "steps": 1}
+    job["ijkToRAS"] = np.diag([4.0, 4.0, 5.0, 1.0]).tolist()
     (tmp_path / "job.json").write_text(json.dumps(job), "utf-8")
     events: list[tuple[str, dict[str, Any]]] = []
 
@@ -56,8 +57,6 @@ def test_the_worker_hands_the_map_over(tmp_path: Path, tinyModel: Path) -> None:
             events.append((event, fields))
 
     class Watch:
-        temporary = False
-
         class requested:
             is_set = staticmethod(lambda: False)
 

@@ -138,9 +138,10 @@ def test_a_saved_scene_brings_everything_back(
         scene.SetURL(str(path))
         assert scene.Connect()
     again = scene.GetFirstNodeByName("T1 [synthetic FLAIR]")
-    assert attributes.items() <= {
-        name: again.GetAttribute(name) for name in again.GetAttributeNames()
-    }.items()
+    assert (
+        attributes.items()
+        <= {name: again.GetAttribute(name) for name in again.GetAttributeNames()}.items()
+    )
     assert "not for diagnosis" in again.GetDescription()
     np.testing.assert_allclose(ijkToRAS(again), OBLIQUE, atol=1e-5)
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(again), values)
