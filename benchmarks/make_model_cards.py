@@ -98,7 +98,7 @@ def _cell(found: Any, decimals: int) -> str:
     if found is None:
         return ""
     value, low, high = (f"{x:.{decimals}f}" for x in found)
-    return f"{value} ({low} to {high})"
+    return value if low == high else f"{value} ({low} to {high})"  # of one subject: no interval
 
 
 def _caption(model: str) -> str:
