@@ -160,7 +160,9 @@ def is_ct(data: np.ndarray, modality: str = "") -> bool:
     of the rest is soft tissue near 0, which only CT has."""
     if modality.upper() == "CT":
         return True
-    values = np.asarray(data)
+    values = np.asarray(data).reshape(-1)
+    # About a million voxels tell; an odd step doesn't fall into the rhythm of even rows.
+    values = values[:: values.size // 1_000_000 | 1]
 
     def share(low: float, high: float) -> float:
         return float(np.mean((values >= low) & (values <= high)))

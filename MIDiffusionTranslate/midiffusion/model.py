@@ -81,7 +81,7 @@ class TranslationModel:
 
         volume: any modality and geometry, see `Volume.check`. steps: network evaluations per slice
         and sample (heun rounds down to an odd number). seed: same seed, same result, whatever the
-        batch size. samples: how many to average; from two on their spread is the uncertainty.
+        batch size. samples: how many to average; from two on with their standard deviation.
         sampler: a name of `samplers.SAMPLERS`. steps and sampler default to the card's. on_step
         is called after every batch of slices; what it raises ends the run. agreement: whether to
         compare the result with the source, which takes about as long as one or two steps; the

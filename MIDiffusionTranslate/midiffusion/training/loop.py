@@ -60,8 +60,9 @@ def build_denoiser(config: TrainingConfig, sigma_data: float) -> Denoiser:
 
 def load_all(config: TrainingConfig, data: Path | str, part: str) -> TrainingSlices:
     """The slices of all sources of a configuration; those of CT without the couch."""
-    parts = [
-        load_slices(
+    parts = []
+    for s in config.sources:
+        found = load_slices(
             data,
             s,
             part=part,
@@ -70,9 +71,7 @@ def load_all(config: TrainingConfig, data: Path | str, part: str) -> TrainingSli
             intensity=config.intensity,
             orientation=config.card["orientation"],
         )
-        for s in config.sources
-        for _ in range(s.repeat if part == "train" else 1)
-    ]
+        parts += [found] * (s.repeat if part == "train" else 1)
     images = np.concatenate([p.images for p in parts])
     mapping = intensity_map(config.intensity)
     if isinstance(mapping, HounsfieldIntensity):
@@ -266,17 +265,25 @@ def batch_loss(
     contrast, count = RandomContrast(**config.contrast), len(x0)
     pseudo_source = contrast.apply(x0, contrast.draw(x0, g))
     keep = (torch.rand(count, generator=g) >= dropout).float()
-    # Stratified over the batch: every batch sees the whole range of noise levels.
-    strata = (torch.arange(count) + torch.rand(count, generator=g)) / count
-    sigma = draw_sigma(
-        strata, config.sigma_mean, config.sigma_std, config.sigma_min, config.sigma_max
-    )
-    noise = torch.randn(x0.shape, generator=g)
+    sigma, noise = levels_and_noise(config, x0, g)
     x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
     settings = LMISettings(**config.lmi)
     condition = LMICondition(pseudo_source.to(device), settings, keep.to(device))
     with _autocast(config.precision, device):
         return denoising_loss(denoiser, x0, condition, sigma, noise).mean()
+
+
+def levels_and_noise(
+    config: TrainingConfig, x0: Tensor, g: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Noise levels [B], model units, and standard normal noise for images [B, 1, H, W]."""
+    count = len(x0)
+    # Stratified over the batch: every batch sees the whole range of noise levels.
+    strata = (torch.arange(count) + torch.rand(count, generator=g)) / count
+    sigma = draw_sigma(
+        strata, config.sigma_mean, config.sigma_std, config.sigma_min, config.sigma_max
+    )
+    return sigma, torch.randn(x0.shape, generator=g)
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ...denoiser import Denoiser
 from ...lmi import LocalMutualInformation
-from ...loss import denoising_loss, draw_sigma
+from ...loss import denoising_loss
 from ...training.configuration import TrainingConfig
-from ...training.loop import moved
+from ...training.loop import levels_and_noise, moved
 from .learning import network_of_the_bundles
 from .scratch import FromScratch
 
@@ -90,14 +90,8 @@ class Published(FromScratch):
         )
 
     def _loss(self, denoiser: Denoiser, x0: Tensor, random: torch.Generator) -> Tensor:
-        config = self._config
-        x0 = moved(config, x0, random)
-        count = len(x0)
-        strata = (torch.arange(count) + torch.rand(count, generator=random)) / count
-        sigma = draw_sigma(
-            strata, config.sigma_mean, config.sigma_std, config.sigma_min, config.sigma_max
-        )
-        noise = torch.randn(x0.shape, generator=random)
+        x0 = moved(self._config, x0, random)
+        sigma, noise = levels_and_noise(self._config, x0, random)
         x0, sigma, noise = (part.to(self._device) for part in (x0, sigma, noise))
         return denoising_loss(denoiser, x0, self._condition(x0), sigma, noise).mean()
 
