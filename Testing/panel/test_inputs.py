@@ -326,35 +326,31 @@ def test_a_declined_installation() -> None:
         machine.dependencies().install()
 
 
-def test_a_declined_question_of_slicer_s_pip_is_no_fault(
-    session: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def _dependencies(monkeypatch: pytest.MonkeyPatch, failure: str) -> Any:
+    """With torch and nothing else, where Slicer's own installation ends in this failure."""
     from MIDiffusionTranslateLib.install import Dependencies
 
-    def decline(requirements: object, requester: str) -> None:
-        raise RuntimeError("User declined package installation")
+    def fail(requirements: object, requester: str) -> None:
+        raise RuntimeError(failure)
 
     packaging = types.ModuleType("slicer.packaging")
     packaging.load_requirements = Path.read_text  # type: ignore[attr-defined]
-    packaging.pip_ensure = decline  # type: ignore[attr-defined]
+    packaging.pip_ensure = fail  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
-    dependencies = Dependencies(found=lambda name: name == "torch", testing=lambda: False)
+    return Dependencies(found=lambda name: name == "torch", testing=lambda: False)
+
+
+def test_a_declined_question_of_slicer_s_pip_is_no_fault(
+    session: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dependencies = _dependencies(monkeypatch, "User declined package installation")
     with pytest.raises(DependencyMissing, match="Not installed: safetensors. Click Install when"):
         dependencies.install()
     assert caplog.records == []
 
 
 def test_a_failure_of_slicer_s_pip_is_one(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from MIDiffusionTranslateLib.install import Dependencies
-
-    def fail(requirements: object, requester: str) -> None:
-        raise RuntimeError("no wheel")
-
-    packaging = types.ModuleType("slicer.packaging")
-    packaging.load_requirements = Path.read_text  # type: ignore[attr-defined]
-    packaging.pip_ensure = fail  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
-    dependencies = Dependencies(found=lambda name: name == "torch", testing=lambda: False)
+    dependencies = _dependencies(monkeypatch, "no wheel")
     with pytest.raises(DependencyMissing, match="did not succeed .no wheel"):
         dependencies.install()
 

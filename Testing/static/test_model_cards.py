@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from midiffusion import registry
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
 @pytest.fixture(scope="module")
-def maker():
-    path = ROOT / "benchmarks/make_model_cards.py"
-    spec = importlib.util.spec_from_file_location("make_model_cards", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def maker(script):
+    return script("make_model_cards")
 
 
 def test_every_shipped_model_has_its_document(maker):

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
 @pytest.fixture(scope="module")
-def maker():
-    path = ROOT / "benchmarks/make_performance_doc.py"
-    spec = importlib.util.spec_from_file_location("make_performance_doc", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def maker(script):
+    return script("make_performance_doc")
 
 
 def test_the_document_is_up_to_date(maker):
