@@ -1,4 +1,4 @@
-"""Subjects whose target is known: discs in a head, the target an intensity map of the source."""
+"""Toys: subjects whose target is known (discs in a head), and a head alone."""
 
 from __future__ import annotations
 
@@ -43,3 +43,11 @@ def error(method: Method, subjects: list[Subject]) -> float:
         np.abs(method.translate(s.source) - s.target)[s.source.data > 0.5].mean() for s in subjects
     ]
     return float(np.mean(errors))
+
+
+def head(size: int, turn: float) -> np.ndarray:
+    """A bright ellipse with a dark core on air, [size, size] in 0..1."""
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    outer = (x / 0.7) ** 2 + (y / 0.9) ** 2 < 1
+    inner = ((x - 0.2 * np.cos(turn)) / 0.2) ** 2 + ((y - 0.2 * np.sin(turn)) / 0.3) ** 2 < 1
+    return outer * 0.8 - inner * 0.6 * outer

@@ -1,4 +1,4 @@
-"""Training: data layouts, augmentation, averaging, and a run that stops, resumes and improves."""
+"""Training: data layouts, averaging, and a run that stops, resumes and improves."""
 
 import dataclasses
 import errno
@@ -13,13 +13,13 @@ from midiffusion.errors import DiskFull, InvalidData, InvalidParameter, Unwritab
 from midiffusion.io import write_volume
 from midiffusion.model import load_model
 from midiffusion.training import loop
-from midiffusion.training.augmentation import RandomContrast, RandomExtraction, RandomGeometry
 from midiffusion.training.cli import _configuration, main
 from midiffusion.training.configuration import CONFIGS, TrainingConfig
 from midiffusion.training.data import SliceSource, frozen_split, load_slices, read_sprite
 from midiffusion.training.ema import PowerAverage, exponent_from_width
 from midiffusion.volume import Volume
 from PIL import Image
+from toys import head
 
 TINY = {
     "network": {"channels": [8, 16], "embedding": 16},
@@ -31,14 +31,6 @@ TINY = {
 }
 
 
-def _head(size: int, turn: float) -> np.ndarray:
-    """A bright ellipse with a dark core on air, [size, size] in 0..1."""
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    outer = (x / 0.7) ** 2 + (y / 0.9) ** 2 < 1
-    inner = ((x - 0.2 * np.cos(turn)) / 0.2) ** 2 + ((y - 0.2 * np.sin(turn)) / 0.3) ** 2 < 1
-    return outer * 0.8 - inner * 0.6 * outer
-
-
 @pytest.fixture
 def volumes(tmp_path):
     """Twelve small volumes, one of which ("volume00") is held back for validation."""
@@ -46,7 +38,7 @@ def volumes(tmp_path):
     folder.mkdir()
     affine = np.diag([-3.0, -3.0, 5.0, 1.0])
     for index in range(12):
-        data = np.stack([_head(64, index + 0.3 * k) for k in range(4)]) * 900
+        data = np.stack([head(64, index + 0.3 * k) for k in range(4)]) * 900
         write_volume(folder / f"volume{index:02d}.nii.gz", Volume(data.astype(np.float32), affine))
     return folder
 
@@ -108,7 +100,7 @@ def test_volumes_are_split_by_subject_and_scaled(volumes):
 def test_plain_slices_are_grouped_by_subject(tmp_path):
     for subject in ("anna", "bert"):
         for index in range(3):
-            picture = (_head(32, index) * 255).clip(0, 255).astype(np.uint8)
+            picture = (head(32, index) * 255).clip(0, 255).astype(np.uint8)
             Image.fromarray(picture).save(tmp_path / f"{subject}_{index}.png")
     kind = {"kind": "percentile", "percentile": 99.5, "unit": 1000.0}
     slices = load_slices(
@@ -121,92 +113,6 @@ def test_plain_slices_are_grouped_by_subject(tmp_path):
         orientation="axial",
     )
     assert set(slices.subjects) == {"bert"} and slices.images.shape == (3, 48, 48)
-
-
-def test_geometry_moves_what_it_is_told_to_move():
-    images = torch.rand(1, 1, 32, 32)
-    still = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
-    torch.testing.assert_close(RandomGeometry.apply(images, still), images, atol=1e-4, rtol=0)
-    mirror = torch.tensor([[[-1.0, 0, 0], [0, 1, 0]]])
-    torch.testing.assert_close(
-        RandomGeometry.apply(images, mirror), images.flip(3), atol=1e-4, rtol=0
-    )
-    theta = RandomGeometry(0.0, 0.0, 0.0, 0.0, flip=False).draw(4, torch.Generator())
-    torch.testing.assert_close(theta, still.expand(4, 2, 3))
-
-
-def test_contrast_changes_intensities_but_not_where_air_is():
-    g = torch.Generator().manual_seed(3)
-    images = torch.from_numpy(np.stack([_head(64, t) for t in range(64)])).float()[:, None]
-    quiet = RandomContrast(blur=0.0, noise=0.0, shift=0.0)
-    out = quiet.apply(images, quiet.draw(images, g))
-    assert float(out[images == 0].max()) < 0.2
-    assert float(out.amin()) >= 0 and float(out.amax()) <= 1.25
-    # Over these draws the darker tissue must come out brighter at least once, and once darker.
-    bright = torch.stack([o[i > 0.7].mean() for o, i in zip(out, images, strict=True)])
-    dark = torch.stack([o[(i > 0.1) & (i < 0.3)].mean() for o, i in zip(out, images, strict=True)])
-    assert (dark > bright).any() and (dark < bright).any()
-
-
-def _phantoms(count: int) -> torch.Tensor:
-    return torch.from_numpy(np.stack([_head(64, t) for t in range(count)])).float()[:, None]
-
-
-def _still(**arguments) -> RandomContrast:
-    return RandomContrast(blur=0.0, noise=0.0, shift=0.0, bias=0.0, **arguments)
-
-
-def _drawn(contrast: RandomContrast, images: torch.Tensor) -> torch.Tensor:
-    g = torch.Generator().manual_seed(3)
-    return contrast.apply(images, contrast.draw(images, g))
-
-
-def test_plateaus_give_one_tissue_one_level():
-    ramp = torch.linspace(0.05, 1.0, 64).expand(16, 1, 64, 64)
-    levels = [
-        len(torch.unique(o[0, 8:-8, 8:-8].round(decimals=2)))
-        for o in _drawn(_still(plateaus=1.0), ramp)
-    ]
-    smooth = [len(torch.unique(o[0, 8:-8, 8:-8].round(decimals=2))) for o in _drawn(_still(), ramp)]
-    # Up to five levels, and what the narrowest blur leaves between two of them.
-    assert np.median(levels) < 0.5 * np.median(smooth)
-
-
-def test_monotone_contrast_keeps_the_order_of_intensities():
-    ramp = torch.linspace(0.05, 1.0, 64).expand(32, 1, 64, 64)
-    rise = [o[0, 32, 8:-8].diff().min() for o in _drawn(_still(mapping="monotone"), ramp)]
-    free = [o[0, 32, 8:-8].diff().min() for o in _drawn(_still(), ramp)]
-    assert min(rise) > -1e-3 > min(free)
-
-
-def test_texture_is_structure_where_the_target_has_none():
-    images = torch.full((16, 1, 64, 64), 0.5)
-    assert float(_drawn(_still(), images).std(dim=(2, 3)).max()) < 1e-4
-    shown = _drawn(_still(texture=0.5), images).std(dim=(2, 3))
-    assert float(shown.median()) > 0.03
-
-
-def test_extraction_takes_source_and_target_alike_to_what_lies_deep():
-    images = _phantoms(64)
-    g = torch.Generator().manual_seed(0)
-    extraction = RandomExtraction(0.5)
-    out = extraction.apply(images, extraction.draw(64, g))
-    changed = (out != images).flatten(1).any(dim=1)
-    assert 20 < int(changed.sum()) < 44
-    kept = out > 0
-    assert torch.equal(out[kept], images[kept])
-    shrunk = (out[changed] > 0).sum() / (images[changed] > 0).sum()
-    assert 0.4 < float(shrunk) < 0.95
-
-
-def test_same_seed_same_augmentation():
-    images = torch.rand(2, 1, 16, 16)
-    draws = []
-    for _ in range(2):
-        g = torch.Generator().manual_seed(5)
-        contrast = RandomContrast()
-        draws.append(contrast.apply(images, contrast.draw(images, g)))
-    torch.testing.assert_close(draws[0], draws[1], rtol=0, atol=0)
 
 
 def test_power_average_has_the_width_it_was_asked_for():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from midiffusion import registry
 
+
 @pytest.fixture(scope="module")
 def maker(script):
     return script("make_model_cards")

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+
 @pytest.fixture(scope="module")
 def maker(script):
     return script("make_performance_doc")
