@@ -130,7 +130,7 @@ class WorkerProcess:
         status = self._popen.returncode
         last = next((line.strip() for line in reversed(list(log)) if line.strip()), "")
         detail = f" Its last words: {last[:200]}" if last else ""
-        if any(sign in last.lower() for sign in ("memory allocation", "bad_alloc")):
+        if memory.tells_of_shortage(last):
             return OutOfMemory(f"{memory.shortage(volumeBytes, used)}{detail}")
         if status is not None and status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)

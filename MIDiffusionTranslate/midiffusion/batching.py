@@ -9,29 +9,11 @@ from torch import Tensor
 
 from .device import free_bytes, memory_state
 from .errors import OutOfMemory
+from .memory import is_shortage
 
 # On a CPU larger batches don't get faster (their maps leave the cache), only slower to cancel.
 _CPU_BATCH = 4
 _GPU_BATCH = 64
-_MESSAGES = (
-    "out of memory",
-    "allocate memory",
-    "not enough memory",
-    "alloc_failed",
-    "bad_alloc",
-    "could not create a memory",
-    # What oneDNN makes of it, under the convolutions of a CPU; it names no other reason either.
-    "could not create a primitive",
-    "could not execute a primitive",
-)
-
-
-def is_out_of_memory(failure: BaseException) -> bool:
-    """Whether an exception of Python, PyTorch or the libraries below it says: no memory left."""
-    if isinstance(failure, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(failure).lower()
-    return isinstance(failure, RuntimeError) and any(words in text for words in _MESSAGES)
 
 
 class SliceBatches:
@@ -90,7 +72,7 @@ class SliceBatches:
         try:
             return compute(part)
         except (RuntimeError, MemoryError) as failure:
-            if not is_out_of_memory(failure):
+            if not is_shortage(failure):
                 raise
             return None
 

@@ -14,6 +14,34 @@ from .errors import OutOfMemory
 if sys.platform != "win32":
     import resource  # now: where memory runs short, nothing more can be imported
 
+# What says "no memory left", beside Python's MemoryError, in lower case.
+_SIGNS = (
+    "memoryerror",
+    "out of memory",
+    "allocate memory",
+    "memory allocation",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "can't start new thread",
+    "failed to map segment",  # the loader, where a library of torch finds no room
+    "could not create a memory",
+    # What oneDNN makes of it, under the convolutions of a CPU; it names no other reason either.
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+
+
+def tells_of_shortage(words: str) -> bool:
+    """Whether a message of Python, PyTorch or the libraries below it says: no memory left."""
+    lower = words.lower()
+    return any(sign in lower for sign in _SIGNS)
+
+
+def is_shortage(failure: BaseException) -> bool:
+    """Whether an exception says: no memory left."""
+    return isinstance(failure, MemoryError) or tells_of_shortage(str(failure))
+
 
 def peak_bytes() -> int | None:
     """Most memory this process has used so far; None where that isn't known (Windows)."""

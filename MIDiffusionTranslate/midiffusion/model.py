@@ -18,7 +18,6 @@ from torch import Tensor
 
 from . import __version__, registry
 from .agreement import agreement_slices
-from .batching import is_out_of_memory
 from .card import ModelCard
 from .conditioning import LMISettings
 from .denoiser import Denoiser
@@ -28,6 +27,7 @@ from .familiarity import Familiar
 from .grid import SliceGrid
 from .head import SOLID_HU, without_couch
 from .intensity import CT_WINDOW, SourceIntensity, head_mask, intensity_map, is_ct
+from .memory import is_shortage
 from .network import UNet, UNetConfig
 from .noise import VESDE
 from .precision import network_dtype
@@ -109,7 +109,7 @@ class TranslationModel:
             if agreement:
                 agreed = self._agreement(source, mean, grid, plan, on_step)
         except (RuntimeError, MemoryError) as failure:
-            if not is_out_of_memory(failure):
+            if not is_shortage(failure):
                 raise
             count, height, width = grid.shape
             raise OutOfMemory(
@@ -325,7 +325,7 @@ def _network(card: ModelCard) -> UNet:
 
 def _spare_shortage(card: ModelCard, failure: Exception) -> None:
     """Raises OutOfMemory where that is what `failure` says: the model itself is in order."""
-    if is_out_of_memory(failure):
+    if is_shortage(failure):
         raise OutOfMemory(
             f"The model '{card.id}' doesn't fit into the memory of "
             f"{memory_state(torch.device('cpu'))}: close other programs."

@@ -179,7 +179,8 @@ def _report(error: BaseException, channel: Channel, folder: Path) -> int:
     """Send the error event for `error` of the job in `folder`; returns the exit status."""
     if isinstance(error, MIDiffusionError):
         code, message = error.code, str(error)
-    elif _is_out_of_memory(error):
+    elif memory.is_shortage(error):
+        traceback.clear_frames(error.__traceback__)  # room for the report
         source = folder / "source.npy"
         size = source.stat().st_size if source.is_file() else None
         code, message = OutOfMemory.code, str(memory.shortage(size, memory.peak_bytes()))
@@ -188,17 +189,12 @@ def _report(error: BaseException, channel: Channel, folder: Path) -> int:
     else:
         code, reason = "internal", textwrap.shorten(f"{type(error).__name__}: {error}", 200)
         message = f"The work failed unexpectedly ({reason}); see the log for a report."
-    if code != Cancelled.code:
-        traceback.print_exception(error, file=sys.stderr)
     with contextlib.suppress(Cancelled):
         channel.send("error", code=code, message=message)
+    if code != Cancelled.code:
+        with contextlib.suppress(MemoryError):  # it reads the sources
+            traceback.print_exception(error, file=sys.stderr)
     return EXIT_CANCELLED if code == Cancelled.code else EXIT_ERROR
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The second is what the loader says when a library of torch finds no room.
-    signs = ("cannot allocate memory", "failed to map segment")
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,23 @@
-"""The real launcher, watched and limited."""
+"""The real launcher, watched and limited; workers that prepare something first."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from MIDiffusionTranslateLib.process import WorkerProcess, launchWorker
+
+LIBRARY = Path(__file__).parents[2] / "MIDiffusionTranslate"
+
+
+def launchScript(folder: Path, script: str, *arguments: object) -> WorkerProcess:
+    """A worker that runs `script` first: its arguments are the job's folder and `arguments`."""
+    return WorkerProcess(
+        [sys.executable, "-c", script, str(folder), *map(str, arguments)],
+        {**os.environ, "PYTHONPATH": str(LIBRARY)},
+        folder,
+    )
 
 
 class Spy:

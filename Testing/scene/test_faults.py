@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,10 +19,10 @@ from midiffusion.errors import (
     WorkerDied,
 )
 from MIDiffusionTranslateLib.logic import TranslateLogic
-from MIDiffusionTranslateLib.process import WorkerProcess, pythonInterpreter
-from scene.launching import Spy
+from MIDiffusionTranslateLib.process import pythonInterpreter
+from scene.launching import Spy, launchScript
 from scene.phantoms import head
-from scene.test_worker import LIBRARY, isAlive
+from scene.test_worker import isAlive
 
 resource = pytest.importorskip("resource", reason="limits are set the POSIX way")
 
@@ -147,7 +146,10 @@ def test_a_hanging_worker_is_noticed(
     untouched(job)
 
 
-def test_no_memory_for_torch(addVolume: Any, logic: Any, tinyModel: Path, untouched: Any) -> None:
+def test_no_memory_for_torch(
+    addVolume: Any, logic: Any, tinyModel: Path, untouched: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # each takes address space before torch does
     source = addVolume()
     untouched()
     logic.launcher = Spy(RLIMIT_AS=400 << 20)
@@ -156,19 +158,30 @@ def test_no_memory_for_torch(addVolume: Any, logic: Any, tinyModel: Path, untouc
     untouched()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+# Everything is loaded before the limit: where imports run out of memory anything may happen.
+FULL = """
+import resource, sys
+from pathlib import Path
+import midiffusion.model, midiffusion.tasks.translate
+from midiffusion import worker
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+worker.main(sys.argv[1:2])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 def test_no_memory_for_the_volume(
     addVolume: Any, logic: Any, tinyModel: Path, untouched: Any
 ) -> None:
-    script = "import midiffusion.model; print(open('/proc/self/status').read())"
-    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
-    status = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
-    idle = int(status.split("VmPeak:")[1].split()[0]) << 10
+    import slicer
+
     source = addVolume(np.tile(head((16, 100, 100)), (1, 16, 16)))
-    values = source.GetImageData().GetNumberOfPoints()
+    size = slicer.util.arrayFromVolume(source).nbytes
     untouched()
-    logic.launcher = Spy(RLIMIT_AS=idle + 4 * values)
-    with pytest.raises(OutOfMemory, match=r"\d+ MB used, \d+ MB free"):
+    logic.launcher = lambda folder: launchScript(folder, FULL, size // 2)
+    with pytest.raises(OutOfMemory, match=FIGURES):
         logic.translate(source, tinyModel, steps=2)
     untouched()
 
@@ -240,11 +253,7 @@ def test_malformed_events_go_to_the_log(
         "import sys\nfrom midiffusion import worker\nprint(*sys.argv[2:], sep='\\n', flush=True)\n"
         "worker.main(sys.argv[1:2])"
     )
-    logic.launcher = lambda folder: WorkerProcess(
-        [sys.executable, "-c", script, str(folder), *MALFORMED],
-        {**os.environ, "PYTHONPATH": str(LIBRARY)},
-        folder,
-    )
+    logic.launcher = lambda folder: launchScript(folder, script, *MALFORMED)
     job = logic.start(addVolume(), tinyModel, steps=1)
     waitFor(job)
     assert job.state == "done", job.error

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-LIBRARY = Path(__file__).resolve().parents[2] / "MIDiffusionTranslate"
+from scene.launching import LIBRARY
 
 
 def launch(folder: Path, run: str | None = None) -> subprocess.Popen[bytes]:
@@ -167,9 +166,9 @@ def test_no_worker_survives_its_parent(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, time\nsys.path.insert(0, sys.argv[1])\n"
+            "import sys, time\nsys.path[:0] = sys.argv[2:]\n"
             "from pathlib import Path\nfrom scene.test_worker import BUSY, launch\n"
-            "print(launch(Path(sys.argv[2]), BUSY).pid, flush=True)\ntime.sleep(600)",
+            "print(launch(Path(sys.argv[1]), BUSY).pid, flush=True)\ntime.sleep(600)",
             str(LIBRARY.parent / "Testing"),
             str(folder),
         ],
