@@ -169,8 +169,9 @@ def test_no_worker_survives_its_parent(tmp_path: Path) -> None:
             "import sys, time\nsys.path[:0] = sys.argv[2:]\n"
             "from pathlib import Path\nfrom scene.test_worker import BUSY, launch\n"
             "print(launch(Path(sys.argv[1]), BUSY).pid, flush=True)\ntime.sleep(600)",
-            str(LIBRARY.parent / "Testing"),
             str(folder),
+            str(LIBRARY),
+            str(LIBRARY.parent / "Testing"),
         ],
         stdout=subprocess.PIPE,
     )
