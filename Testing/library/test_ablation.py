@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from midiffusion.conditioning import LMICondition, LMISettings
 from midiffusion.errors import InvalidParameter
 from midiffusion.evaluation import ablation
+from midiffusion.evaluation.baselines.method import Budget
+from midiffusion.evaluation.baselines.onestimate import EstimateCondition, OnEstimate
 from midiffusion.evaluation.baselines.scratch import FromScratch
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.lmi import LocalMutualInformation
@@ -60,6 +64,9 @@ def test_every_row_is_a_setting_that_exists():
             "dropout",
             "samples",
             "evaluations",
+            "weight",
+            "gradient",
+            "cross",
         }
     trained = [json.dumps(changes, sort_keys=True) for changes in ablation.ROWS.values()]
     assert len(set(trained)) == len(trained)
@@ -103,3 +110,90 @@ def test_rows_of_other_settings_are_not_mixed(arguments, monkeypatch):
 def test_a_direction_that_is_none_is_refused(arguments):
     with pytest.raises(InvalidParameter, match="heads has no direction 'ct'; choose from mr:ct"):
         ablation.main(["--direction", "ct", *arguments, "as shipped"])
+
+
+METHOD = FromScratch("row", TrainingConfig.for_target("ct"), size=SIDE)
+
+
+def _images(count):
+    return torch.rand((count, 1, 24, 24), generator=torch.Generator().manual_seed(count))
+
+
+class _Denoiser:
+    """Says half, and what the first map says."""
+
+    sigma_data = 0.3
+
+    def __call__(self, x, sigma, channels):
+        return 0.5 + 0.1 * x / (1 + sigma) + channels[:, :1]
+
+
+def _steered(source, **how):
+    method = METHOD.sampled("row", **how)
+    return method._denoise(_Denoiser(), method._condition(source), source)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.0])
+def test_guidance_goes_on_from_the_prior_through_the_conditioned_estimate(weight):
+    source, x = _images(2), _images(3)[:2]
+    maps = LocalMutualInformation("kde", dilations=(1,), bandwidths=(0.04,))(source, source)
+    found = _steered(source, weight=weight)(x, 1.0)
+    torch.testing.assert_close(found, 0.5 + 0.05 * x + weight * maps)
+
+
+def test_the_gradient_of_lmi_moves_the_prior_towards_the_source():
+    source, x = _images(2), _images(3)[:2]
+    lmi = LocalMutualInformation("kde", dilations=(1, 2, 4), bandwidths=(0.04, 0.12))
+    plain, moved = (
+        lmi(source, _steered(source, weight=0.0, gradient=g)(x, 1.0)) for g in (0.0, 0.2)
+    )
+    assert (moved.mean(dim=(1, 2, 3)) > plain.mean(dim=(1, 2, 3)) + 0.01).all()
+
+
+def test_cross_maps_on_the_estimate_are_those_of_source_and_estimate():
+    source, estimate = _images(2), _images(3)[:2]
+    condition = EstimateCondition(LMICondition(source, LMISettings()))
+    x = 40 * torch.randn(2, 1, 24, 24)
+    blank = condition.channels(x, 0.1)
+    assert not blank[:, 6:].any() and blank[:, :6].any()
+    condition.estimate = estimate
+    lmi = LocalMutualInformation("kde", dilations=(2,), bandwidths=(0.12,))
+    found = condition.channels(x, 40.0)
+    torch.testing.assert_close(found[:, 6:], lmi(source, estimate))
+    torch.testing.assert_close(condition.select(slice(1, 2)).channels(x[1:], 40.0), found[1:])
+
+
+def test_an_evaluation_sees_the_estimate_of_the_one_before():
+    method = OnEstimate("row", TrainingConfig.for_target("ct"), size=SIDE)
+    source, pictures, seen = _images(2), [_images(3)[:2], _images(4)[:2]], []
+
+    class Denoiser(_Denoiser):
+        def __call__(self, x, sigma, channels):
+            seen.append(channels[:, 6:])
+            return pictures[len(seen) - 1]
+
+    condition = method._condition(source)
+    denoise = method._denoise(Denoiser(), condition, source)
+    denoise(source, 40.0)
+    denoise(source, 10.0)
+    lmi = LocalMutualInformation("kde", dilations=(2,), bandwidths=(0.12,))
+    assert not seen[0].any()
+    torch.testing.assert_close(seen[1], lmi(source, pictures[0]))
+    method._denoise(Denoiser(), condition, source)
+    assert condition.estimate is None  # a sample does not start from another one's end
+
+
+def test_training_on_the_estimate_sees_both_an_estimate_and_none(monkeypatch):
+    asked = []
+    channels = EstimateCondition.channels
+
+    def noted(self, x, sigma):
+        asked.append(self.estimate is not None)
+        return channels(self, x, sigma)
+
+    monkeypatch.setattr(EstimateCondition, "channels", noted)
+    network = {"channels": [8, 16], "blocks": 1, "patch": 2}
+    config = replace(TrainingConfig.for_target("ct"), network=network, size=SIDE)
+    OnEstimate("row", config, size=SIDE).fit(_subjects(4), Budget(steps=6))
+    assert True in asked and len(asked) == 6 + sum(asked)  # one pass more for each estimate
+    assert sum(asked) < 6

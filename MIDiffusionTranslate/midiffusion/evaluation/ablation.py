@@ -33,8 +33,9 @@ SIZE = 64
 _NETWORK = {"channels": [32, 64, 96, 128], "blocks": 1, "patch": 2}
 _PLAIN = {"mapping": "none", "texture": 0.0, "bias": 0.0, "blur": 0.0, "noise": 0.0, "shift": 0.0}
 
-# Fields of `TrainingConfig` that a row changes; those of `lmi` and `contrast` one by one. A field
-# of `_SAMPLING` is an argument of `FromScratch`, and needs no training of its own.
+# Fields of `TrainingConfig` that a row changes; those of `lmi` and `contrast` one by one. What is
+# in `_SAMPLING` is an argument of `FromScratch.sampled`, and needs no training of its own; `cross`
+# chooses the class.
 ROWS: dict[str, Mapping[str, Any]] = {
     "as shipped": {},
     "mean of 4 samples": {"samples": 4},
@@ -51,9 +52,14 @@ ROWS: dict[str, Mapping[str, Any]] = {
     "fixed bins (shannon)": {"lmi": {"estimator": "shannon"}},
     "no cross term": {"lmi": {"cross_dilations": [], "cross_bandwidths": []}},
     "cross term at every noise level": {"lmi": {"cross_sigma_max": 1000.0}},
+    "cross term on the last estimate": {"cross": "estimate"},
     "no condition dropout": {"dropout": 0.0},
+    "guidance of weight 1.5": {"weight": 1.5},
+    "guidance of weight 2": {"weight": 2.0},
+    "gradient of LMI besides": {"gradient": 0.2},
+    "gradient of LMI alone": {"weight": 0.0, "gradient": 0.5},
 }
-_SAMPLING = ("samples", "evaluations")
+_SAMPLING = ("samples", "evaluations", "weight", "gradient")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -134,14 +140,16 @@ def _measure(
     device: str,
 ) -> dict[str, dict[str, SubjectFigures]]:
     """Figures by subject of each row of a group."""
+    from .baselines.onestimate import OnEstimate
     from .baselines.scratch import FromScratch
 
     changes = {k: v for k, v in ROWS[group[0]].items() if k not in _SAMPLING}
     merged: dict[str, Any] = {
         k: {**getattr(shipped, k), **v} if isinstance(v, Mapping) else v for k, v in changes.items()
     }
+    kind = OnEstimate if merged.pop("cross", None) == "estimate" else FromScratch
     config = replace(shipped, network=_NETWORK, size=SIZE, seed=seed, **merged)
-    method = FromScratch(group[0], config, size=SIZE, device=device)
+    method = kind(group[0], config, size=SIZE, device=device)
     method.fit(train, Budget(steps=steps))
     found = {}
     for row in group:

@@ -8,33 +8,36 @@ from ...batching import SliceBatches
 from ...conditioning import Condition
 from ...denoiser import Denoiser
 from ...precision import computing_in, network_dtype
-from ...samplers import Noise, Sampler
+from ...samplers import Denoise, Noise, Sampler
 from ...sampling import reproducible
 
 
-def integrate(
-    denoiser: Denoiser,
-    condition: Condition,
-    x: Tensor,
-    sigmas: Tensor,
-    sampler: Sampler,
-    noise: Noise,
-) -> Tensor:
-    """The sampler's result, [S, 1, H, W] in model units.
+def conditioned(denoiser: Denoiser, condition: Condition, like: Tensor) -> Denoise:
+    """The denoiser as samplers take it, told of a condition, for states like [S, 1, H, W].
 
-    x: state of all slices at the level sigmas[0], [S, 1, H, W], on the denoiser's device. sigmas:
-    [steps + 1], see `samplers`. The network works through the slices in batches, in the number
-    format of our own path. Raises OutOfMemory if not even one slice fits.
+    The network works through the slices in batches, in the number format of our own path. Calling
+    it raises OutOfMemory if not even one slice fits.
     """
-    batches, dtype = SliceBatches(len(x), x.device), network_dtype(x.device)
+    batches, dtype = SliceBatches(len(like), like.device), network_dtype(like.device)
 
     def denoise(state: Tensor, sigma: float) -> Tensor:
         def one_batch(part: slice) -> Tensor:
             channels = condition.select(part).channels(state[part], sigma)
-            with computing_in(dtype, x.device):
+            with computing_in(dtype, like.device):
                 return denoiser(state[part], sigma, channels)
 
         return batches.map(one_batch)
 
+    return denoise
+
+
+def integrate(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, sampler: Sampler, noise: Noise
+) -> Tensor:
+    """The sampler's result, [S, 1, H, W] in model units.
+
+    x: state of all slices at the level sigmas[0], [S, 1, H, W], on the denoiser's device. sigmas:
+    [steps + 1], see `samplers`.
+    """
     with reproducible():
         return sampler.sample(denoise, x, sigmas, noise=noise)

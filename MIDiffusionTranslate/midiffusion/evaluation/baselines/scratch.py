@@ -10,20 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...conditioning import Condition, LMICondition, LMISettings
+from ...conditioning import Condition, LMICondition, LMISettings, NoCondition
 from ...denoiser import Denoiser
+from ...guidance import lmi_guidance
 from ...noise import karras_sigmas, perturb
-from ...samplers import SAMPLERS
+from ...samplers import SAMPLERS, Denoise
 from ...sampling import SharedNoise
 from ...training.configuration import TrainingConfig
 from ...training.ema import PowerAverage
 from ...training.loop import batch_loss, build_denoiser, moved
 from ...volume import Volume
 from ..datasets.subject import Subject
-from .integration import integrate
+from .integration import conditioned, integrate
 from .learning import learn, minimise, some
 from .method import Budget
 from .slices import on_grid_of, pixel_mm, source_slices, target_slices
+
+_LONGEST_GRADIENT = 1.0  # as in training/loop.py: some noise levels weigh heavily
 
 
 class FromScratch:
@@ -51,6 +54,7 @@ class FromScratch:
         self._size = size
         self._evaluations, self._samples = evaluations, samples
         self._sampler = SAMPLERS[sampler]
+        self._weight, self._gradient = 1.0, 0.0
         self._device = torch.device(device)
         self._average: PowerAverage | None = None
 
@@ -69,16 +73,31 @@ class FromScratch:
         def step() -> None:
             nonlocal taken
             x0 = some(images, self._config.batch, random)
-            minimise(optimiser, self._loss(denoiser, x0, random))
+            minimise(optimiser, self._loss(denoiser, x0, random), _LONGEST_GRADIENT)
             taken += 1
             average.update(denoiser, taken)
 
         self.steps = learn(self.name, step, [optimiser], budget)
 
-    def sampled(self, name: str, *, evaluations: int = 10, samples: int = 1) -> FromScratch:
-        """The same trained model as another row, sampled in another way."""
+    def sampled(
+        self,
+        name: str,
+        *,
+        evaluations: int = 10,
+        samples: int = 1,
+        weight: float = 1.0,
+        gradient: float = 0.0,
+    ) -> FromScratch:
+        """The same trained model as another row, sampled in another way.
+
+        weight: of classifier-free guidance (arXiv 2207.12598, eq. 6 in the denoiser's terms),
+        D = D_u + weight (D_c - D_u), D_u being the same weights without a condition; 0 is the prior
+        alone, anything but 0 and 1 costs two networks at every evaluation. gradient: scale of
+        `lmi_guidance` on top of that.
+        """
         other = copy.copy(self)
         other.name, other._evaluations, other._samples = name, evaluations, samples
+        other._weight, other._gradient = weight, gradient
         return other
 
     def translate(self, slices: Volume) -> NDArray[np.float32]:
@@ -94,7 +113,8 @@ class FromScratch:
         for sample in range(self._samples):
             noise = SharedNoise(self._config.seed, sample, source, gap)
             x = perturb(torch.zeros_like(source), high, noise(0))
-            image = integrate(self._average.average, condition, x, sigmas, self._sampler, noise)
+            denoise = self._denoise(self._average.average, condition, source)
+            image = integrate(denoise, x, sigmas, self._sampler, noise)
             mean += image.clamp(min=0) / self._samples
         return on_grid_of(slices, mean)
 
@@ -102,6 +122,19 @@ class FromScratch:
         config = self._config
         x0 = moved(config, x0, random)
         return batch_loss(config, denoiser, x0, config.dropout, random, self._device)
+
+    def _denoise(self, denoiser: Denoiser, condition: Condition, source: Tensor) -> Denoise:
+        weight, settings = self._weight, LMISettings(**self._config.lmi)
+        known = conditioned(denoiser, condition, source)
+        blank = conditioned(denoiser, NoCondition(settings.channels), source)
+
+        def weighed(x: Tensor, sigma: float) -> Tensor:
+            prior = blank(x, sigma)
+            return prior + weight * (known(x, sigma) - prior)
+
+        steered = {0.0: blank, 1.0: known}.get(weight, weighed)
+        lmi, unit = settings.self_lmi(), denoiser.sigma_data
+        return lmi_guidance(steered, source, lmi, self._gradient, sigma_data=unit)
 
     def _condition(self, source: Tensor) -> Condition:
         return LMICondition(source, LMISettings(**self._config.lmi))

@@ -29,7 +29,7 @@ from ...volume import Volume
 from ..datasets.subject import Subject, as_acquired
 from ..metrics import ssim_map
 from .diffusion import Sampling
-from .integration import integrate
+from .integration import conditioned, integrate
 from .method import Budget
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class SDEdit:
         for sample in range(how.samples):
             noise = SharedNoise(how.seed, sample, source, gap)
             start = perturb(source, level, noise(0))
-            edited = integrate(denoiser, self._blank, start, sigmas, sampler, noise)
+            prior = conditioned(denoiser, self._blank, start)
+            edited = integrate(prior, start, sigmas, sampler, noise)
             total += edited.clamp(min=0)  # each sample, as in our own path
         return total / how.samples
 
