@@ -8,6 +8,7 @@ budget or is not in the table.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,10 +58,13 @@ def learn(
     return steps
 
 
-def minimise(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of an optimiser down the gradient of a loss."""
+def minimise(optimiser: torch.optim.Optimizer, loss: Tensor, longest: float = math.inf) -> None:
+    """One step of an optimiser down the gradient of a loss, cut to the norm `longest`."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    if longest < math.inf:
+        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+        torch.nn.utils.clip_grad_norm_(weights, longest)
     optimiser.step()
 
 
