@@ -104,6 +104,8 @@ class TranslationModel:
         agreed = None
         try:
             source = source_slices(volume, units, grid, self.card.pixel_mm, place)
+            head = head_mask(units) if agreement else None
+            del units  # as large as the volume; only where its head is still matters
             known = self._familiarity(source)
             mean, deviation = self._mean_and_deviation(source, grid, plan, on_step)
             if agreement:
@@ -133,8 +135,8 @@ class TranslationModel:
             **known,
         }
         if agreed is not None:
-            head = agreed[head_mask(units)]
-            provenance["agreement"] = round(float(np.median(head)), 3) if head.size else None
+            inside = agreed[head]
+            provenance["agreement"] = round(float(np.median(inside)), 3) if inside.size else None
         return Translation(
             self._as_output(self._intensity.inverse(mean), volume),
             None if deviation is None else self._as_output(self._spread(deviation), volume),
@@ -175,17 +177,23 @@ class TranslationModel:
         """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid."""
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        mean = np.zeros(grid.source_shape, np.float32)
+        mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
             dtype = network_dtype(source.device)
             drawn = draw_samples(self.denoiser, self._lmi, source, plan, on_step, dtype=dtype)
             for count, x in enumerate(drawn, start=1):
-                value = np.maximum(grid.to_volume(x[:, 0].cpu().numpy()), 0)
-                difference = value - mean
-                mean += difference / count  # Welford's recurrence: nothing cancels
-                if squares is not None:
-                    squares += difference * (value - mean)
+                value = grid.to_volume(x[:, 0].cpu().numpy())
+                np.maximum(value, 0, out=value)
+                if mean is None or squares is None:
+                    mean = value
+                    continue
+                # Plane by plane: another volume or two would be the most that a run takes.
+                for plane, so_far, square in zip(value, mean, squares, strict=True):
+                    difference = plane - so_far
+                    so_far += difference / count  # Welford's recurrence: nothing cancels
+                    square += difference * (plane - so_far)
+        assert mean is not None  # a sample at least
         return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1))
 
     def _agreement(
