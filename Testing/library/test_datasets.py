@@ -212,3 +212,23 @@ def test_a_smaller_subject_stays_where_it_was_in_the_patient(tcga):
     between = subject.source.ijkToRAS @ [0.5, 0.5, 1, 1]
     np.testing.assert_allclose(corner, between)
     assert small.tumour.sum() == 25
+
+
+def test_some_of_the_slices_are_evenly_spaced_and_stay_where_they_were(openms):
+    (subject, *_) = dataset("openms-wholehead").load(openms, "t1:flair", "val")
+    subject.target[:] += np.arange(4, dtype=np.float32)[:, None, None]
+    for count, kept in ((1, [2]), (2, [1, 3])):
+        few = subject.some(count)
+        np.testing.assert_array_equal(few.target, subject.target[kept])
+        np.testing.assert_array_equal(few.head, subject.head[kept])
+        np.testing.assert_array_equal(few.source.data, subject.source.data[kept])
+        for number, slice_ in enumerate(kept):
+            here = few.source.ijkToRAS @ [3, 4, number, 1]
+            np.testing.assert_allclose(here, subject.source.ijkToRAS @ [3, 4, slice_, 1])
+        assert subject.contiguous and not few.contiguous
+    assert subject.some(4) is subject and subject.some(9) is subject
+
+
+def test_the_tumour_stays_with_its_slice(tcga):
+    subject = dataset("tcga-lgg").load(tcga, "t1:flair", "val")[0]
+    assert subject.some(1).tumour.sum() == subject.tumour[1].sum() == 100

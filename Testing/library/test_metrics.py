@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from midiffusion.evaluation import bootstrap, metrics
 from midiffusion.evaluation.lesions import deep_tissue, lesion_figures
-from scipy import ndimage
+from scipy import ndimage, optimize
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 
@@ -51,6 +51,39 @@ def test_psnr_and_errors(pair):
     assert squared == pytest.approx((by_hand[0] ** 2 + by_hand[1] ** 2) / 2)
     absolute = metrics.mean_absolute_error(first, second, mask)
     assert absolute == pytest.approx((abs(by_hand[0]) + abs(by_hand[1])) / 2)
+
+
+def test_gradient_distance_is_the_cheapest_way_to_move_one_heap_of_steps_onto_the_other(pair):
+    first, second = (image[0, :7, :6] for image in pair)
+    mask = np.random.default_rng(2).random(first.shape) < 0.6
+    heaps = []
+    for image in (first, second):
+        heap = []
+        for r, c in np.argwhere(mask):
+            down = image[r + 1, c] - image[r, c] if r < 6 else 0.0
+            right = image[r, c + 1] - image[r, c] if c < 5 else 0.0
+            heap.append(math.sqrt(down**2 + right**2))
+        heaps.append(np.array(heap))
+    costs = np.abs(heaps[0][:, None] - heaps[1])
+    rows, columns = optimize.linear_sum_assignment(costs)
+    expected = costs[rows, columns].mean()
+    assert metrics.gradient_distance(first, second, mask) == pytest.approx(expected)
+
+
+def test_gradient_distance_grows_with_blur_and_with_noise_and_knows_no_place():
+    random = np.random.default_rng(3)
+    real = ndimage.gaussian_filter(random.random((32, 32)), 1)
+    everywhere = np.ones(real.shape, dtype=bool)
+
+    def distance(image):
+        return metrics.gradient_distance(image, real, everywhere)
+
+    blurred = [distance(ndimage.gaussian_filter(real, width)) for width in (0.5, 1, 2)]
+    noisy = [distance(real + level * random.standard_normal(real.shape)) for level in (0.02, 0.1)]
+    assert distance(real) == 0 < blurred[0] < blurred[1] < blurred[2] and noisy[0] < noisy[1]
+    framed = np.pad(real, 4)  # moved within its frame it has the same steps elsewhere
+    moved = np.roll(framed, (2, -3), axis=(0, 1))
+    assert metrics.gradient_distance(moved, framed, framed >= 0) == pytest.approx(0, abs=1e-12)
 
 
 def test_best_gain_is_the_least_squares_one(pair):

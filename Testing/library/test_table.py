@@ -252,6 +252,7 @@ def test_methods_that_learn_give_the_headline_and_depend_on_the_budget(run, monk
         (["--data", "nowhere"], "nowhere"),
         (["--methods"], "Nothing to score"),
         (["--budget", "0"], "above 0"),
+        (["--slices", "0"], "--slices must be at least 1"),
         (["--samples", "0"], "--samples must be at least 1"),
         (["--steps", "0"], "--steps must be at least 1"),
         (["--seed", "-1"], "--seed must be at least 0"),
@@ -276,12 +277,14 @@ def test_predictions_lacking_a_subject_are_refused(run, tmp_path):
 
 
 def test_every_method_has_its_row_at_a_tiny_budget(run, tmp_path):
-    slices = _collection(tmp_path / "single" / "tcga_lgg", 1)
     code, text, _ = run(
-        *(*ONE_WAY, "--data", slices, "--subjects", 2, "--budget", 0.2, "--learn-size", 64),
+        *(*ONE_WAY, "--slices", 1, "--subjects", 2, "--budget", 0.2, "--learn-size", 64),
         *("--model", saveTiny(tmp_path / "tiny"), "--steps", 1),
     )
     assert code == 0
+    assert "1 evenly spaced slice(s) of each subject alone are scored" in text
+    for path in (tmp_path / "out" / "cells").glob("*.npz"):
+        assert [outputs.shape for outputs in np.load(path).values()] == [(1, 128, 128)] * 2
     table = text.split("\n\n")[text.split("\n\n").index("## tcga-lgg t1:flair") + 2]
     rows = [line.split("|")[1].strip().split(",")[0] for line in table.splitlines()[2:]]
     assert rows == list(METHODS)

@@ -36,10 +36,11 @@ class Request:
     """What one table is asked to hold, apart from directions and methods.
 
     folder: of the collection, or round it. training_folder: of the training collection, None if it
-    is there too. out: for cells and models. subjects: how many of either part at most. device: of
-    torch. device_text: the same for people. budget: seconds for each that learns. size: of the
-    slices that learners work on. model, model_folder: bundle by id or folder, None for that of the
-    target, and a further folder of bundles. network: of the Frechet distance, if there is one.
+    is there too. out: for cells and models. subjects: how many of either part at most. slices: how
+    many of each that is scored, None for all. device: of torch. device_text: the same for people.
+    budget: seconds for each that learns. size: of the slices that learners work on. model,
+    model_folder: bundle by id or folder, None for that of the target, and a further folder of
+    bundles. network: of the Frechet distance, if there is one.
     """
 
     data: Dataset
@@ -47,6 +48,7 @@ class Request:
     training_folder: Path | None
     out: Path
     subjects: int | None
+    slices: int | None
     device: str
     device_text: str
     budget: float
@@ -68,7 +70,10 @@ class Filling:
         self._kept: dict[str, Ingredients] = {}
         self._loaded: dict[str, list[Subject]] = {}
         data = request.data
-        self.subjects = data.load(request.folder, direction, "val", request.subjects)
+        subjects = data.load(request.folder, direction, "val", request.subjects)
+        if request.slices is not None:
+            subjects = [subject.some(request.slices) for subject in subjects]
+        self.subjects = subjects
         self._target = direction.split(":")[1].upper()
         self._scoring = Scoring(self.subjects, self._target, data.sizes, request.network)
 

@@ -48,6 +48,7 @@ FIGURES = (
     Figure("mse_8bit", "MSE full (8 bit)", 0),
     Figure("mi", "MI head (nats)", 3),
     Figure("nmi", "NMI full", 3),
+    Figure("gradient_distance", "Gradient distance head", 4),
     Figure("ssim_source", "SSIM to source, head", 3),
     Figure("ssim_source_full", "SSIM to source, full", 3),
     Figure("flicker", "Flicker", 2),
@@ -128,6 +129,7 @@ def _slice_figures(
         "mae": metrics.mean_absolute_error(output, target, head),
         "mse_8bit": full_mse * _EIGHT_BIT**2,
         "mi": metrics.mutual_information(output[head], target[head]),
+        "gradient_distance": metrics.gradient_distance(output, target, head),
         "nmi": metrics.normalised_mutual_information(output, target),
     }
 

@@ -83,8 +83,8 @@ def _table(
 
 def _check(options: argparse.Namespace, directions: Sequence[str]) -> None:
     """Raises InvalidParameter for what contradicts itself, before anything is read."""
-    for name, least in (("subjects", 1), ("steps", 1), ("samples", 1), ("seed", 0)):
-        value = getattr(options, name)
+    for name in ("subjects", "slices", "steps", "samples", "seed"):
+        value, least = getattr(options, name), 0 if name == "seed" else 1
         if value is not None and value < least:
             raise InvalidParameter(f"--{name} must be at least {least}.")
     if options.budget <= 0:
@@ -115,6 +115,7 @@ def _request(options: argparse.Namespace, data: Dataset) -> Request:
         training_folder=options.train_data,
         out=options.out,
         subjects=options.subjects,
+        slices=options.slices,
         device=str(device),
         device_text=describe(device),
         budget=options.budget,
@@ -186,6 +187,7 @@ def _write(out: Path, request: Request, tables: Sequence[DirectionTable]) -> Non
         "sampling": asdict(request.sampling),
         "budget": {"seconds": request.budget, "size": request.size, "seed": request.seed},
         "first_subjects_only": request.subjects,
+        "slices_of_each_subject": request.slices,
         "directions": {table.direction: as_json(table) for table in tables},
         "paper": {table.direction: [asdict(row) for row in table.paper] for table in tables},
         "left_out": {table.direction: table.left_out for table in tables},
@@ -208,6 +210,8 @@ def _facts(request: Request) -> list[str]:
     ]
     if request.subjects is not None:
         facts.append(f"a quick look: the first {request.subjects} subjects of either part alone")
+    if request.slices is not None:
+        facts.append(f"{request.slices} evenly spaced slice(s) of each subject alone are scored")
     return facts
 
 
@@ -270,5 +274,6 @@ def _parser() -> Arguments:
     add("--seed", type=int, default=0, metavar="S")
     add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
     add("--subjects", type=int, metavar="N", help="only the first N of either part: a quick look")
+    add("--slices", type=int, metavar="N", help="score N slices of each subject, evenly spaced")
     add("--inception", type=Path, metavar="FILE", help="weights of 2015: makes the distance FID")
     return parser
