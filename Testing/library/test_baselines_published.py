@@ -81,6 +81,25 @@ def test_without_the_maps_it_cannot_know(trained, monkeypatch):
     assert not _knows_the_squares(trained)
 
 
+def test_a_step_is_cut_as_in_our_own_training(monkeypatch):
+    """However large the loss: the norm of the gradient that the optimiser is given is 1."""
+    given = []
+
+    class Adam(torch.optim.Adam):
+        def step(self):
+            gradients = [w.grad.flatten() for g in self.param_groups for w in g["params"]]
+            given.append(float(torch.cat(gradients).norm()))
+            super().step()
+
+    class Loud(Published):
+        def _loss(self, *arguments):
+            return 1e4 * super()._loss(*arguments)
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    Loud(size=SIDE, network={"channels": (8, 8)}).fit(_squares(4), Budget(steps=3))
+    assert given == pytest.approx([1, 1, 1], rel=1e-4)
+
+
 def test_noise_is_shared_as_far_as_slices_are_near(trained, monkeypatch):
     gaps = []
 
