@@ -43,6 +43,7 @@ DELEGATED = {
     ("benchmark", "ablation"): ("evaluation.ablation", "what each choice of the method is worth"),
     ("benchmark", "steering"): ("evaluation.steering", "how much LMI steers the result"),
     ("benchmark", "uncertainty"): ("evaluation.uncertainty", "doubt against the true error"),
+    ("benchmark", "robustness"): ("evaluation.robustness", "what worse sources cost"),
     ("benchmark", "sources"): ("evaluation.sources", "which sources a model warns of"),
 }
 
