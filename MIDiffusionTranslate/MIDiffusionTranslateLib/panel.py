@@ -24,10 +24,10 @@ from .collaborators import Job, Logic, Models, Packages
 from .comparisonsection import ComparisonSection
 from .devicememory import DeviceMemory
 from .downloadline import DownloadLine
+from .durations import Durations, RunClock, Work
 from .modelchooser import ModelChooser
 from .parameters import DEVICES, ComputerSettings, Sampler, TranslateParameters
 from .preview import pixmapOf
-from .runclock import RunClock
 
 PREVIEW_PIXELS = 160
 
@@ -57,8 +57,8 @@ class TranslatePanel:
         self.show = show
         self.parameters: TranslateParameters | None = None
         self.job: Job | None = None
-        self._clock = RunClock(0)
-        self._speedKey = ("", "")
+        self.durations = Durations(settings)
+        self._measured: tuple[ModelCard, str, RunClock] | None = None  # the run under way
         self._source: Any = None
         self.chooser = ModelChooser(ui, models, settings, chooseFolder, self._onModelsChanged)
         for device in DEVICES:
@@ -169,13 +169,8 @@ class TranslatePanel:
         source = None if parameters is None else parameters.sourceVolume
         if card is None or parameters is None or source is None or not source.GetImageData():
             return "-"
-        return wording.estimateText(
-            card,
-            _slices(source, card),
-            parameters.steps,
-            parameters.samples,
-            self.settings.speed(card.id, self.settings.device),
-        )
+        work = _work(source, card, parameters)
+        return wording.estimateText(self.durations.foretold(card, work, self.settings.device))
 
     def say(self, sentence: str) -> None:
         """The line that says what happened and what to do."""
@@ -225,9 +220,8 @@ class TranslatePanel:
         self.say("")
         self.agreement.forget()
         self._source = parameters.sourceVolume
-        units = _slices(self._source, card) * parameters.steps * parameters.samples
-        self._clock = RunClock(units)
-        self._speedKey = (card.id, self.settings.device)
+        clock = RunClock(_work(self._source, card, parameters))
+        self._measured = (card, self.settings.device, clock)
         try:
             job = self.logic.start(
                 self._source,
@@ -265,7 +259,8 @@ class TranslatePanel:
     # what the job says
 
     def onProgress(self, progress: Any) -> None:
-        self._clock.tick(progress.fraction)
+        if self._measured is not None:
+            self._measured[2].tick(progress.fraction)
         ui = self.ui
         ui.progressBar.value = round(100 * progress.fraction)
         ui.progressLabel.text = wording.progressText(progress)
@@ -292,9 +287,8 @@ class TranslatePanel:
         self.refresh()
 
     def _keep(self, job: Job) -> None:
-        speed = self._clock.speed()
-        if speed is not None:
-            self.settings.setSpeed(*self._speedKey, speed)
+        if self._measured is not None:
+            self.durations.learn(*self._measured, job.elapsed_s)
         self.show(self._source, job.node)
         self.agreement.show(job)
         self.comparison.offer(job.node)
@@ -309,10 +303,10 @@ class TranslatePanel:
             label.visible = True
 
 
-def _slices(volume: Any, card: ModelCard) -> int:
-    """How many slices of the volume node the model works through."""
+def _work(volume: Any, card: ModelCard, parameters: TranslateParameters) -> Work:
+    """What the inputs ask for."""
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
     axes = [[matrix.GetElement(row, column) for column in range(3)] for row in range(3)]
     dimensions = volume.GetImageData().GetDimensions()
-    return wording.sliceCount(np.array(axes), dimensions, card.orientation)
+    return Work.of(np.array(axes), dimensions, card, parameters.steps * parameters.samples)

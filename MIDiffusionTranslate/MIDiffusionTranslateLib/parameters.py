@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Protocol
 
@@ -74,14 +75,6 @@ class SettingsStore(Protocol):
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Measured on this computer: seconds before the first step, and for one slice and step."""
-
-    startup_s: float
-    unit_s: float
-
-
-@dataclass(frozen=True)
 class TrainingInputs:
     """Of a training run: folder of the images, id of the model, "mr" or "ct", time budget."""
 
@@ -122,18 +115,16 @@ class ComputerSettings:
     def accept(self, model: str, licence: str) -> None:
         self._store.setValue(f"MIDiffusion/AcceptedLicences/{model}", licence)
 
-    def speed(self, model: str, device: str) -> Speed | None:
-        """What the last run with this model and choice of device took; None before the first."""
-        text = str(self._store.value(f"MIDiffusion/Speed/{model}/{device}", "") or "")
+    def seconds(self, what: str) -> float | None:
+        """A duration measured on this computer (durations.py); None before the first run."""
         try:
-            startup, unit = (float(part) for part in text.split())
-        except ValueError:
+            seconds = float(self._store.value(f"MIDiffusion/Seconds/{what}", "") or "")
+        except (TypeError, ValueError):
             return None
-        return Speed(startup, unit)
+        return seconds if 0.0 <= seconds < math.inf else None
 
-    def setSpeed(self, model: str, device: str, speed: Speed) -> None:
-        text = f"{speed.startup_s:.4g} {speed.unit_s:.4g}"
-        self._store.setValue(f"MIDiffusion/Speed/{model}/{device}", text)
+    def setSeconds(self, what: str, seconds: float) -> None:
+        self._store.setValue(f"MIDiffusion/Seconds/{what}", f"{seconds:.4g}")
 
     @property
     def training(self) -> TrainingInputs:

@@ -6,16 +6,11 @@ import html
 import logging
 from typing import Protocol
 
-import numpy as np
 from midiffusion.card import ModelCard
 from midiffusion.errors import Cancelled
 from slicer.i18n import tr as _
 
 from .collaborators import Job
-from .parameters import Speed
-
-# Rows of ijkToRAS that point along the slices of an orientation.
-_NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 class Progress(Protocol):
@@ -44,37 +39,15 @@ def durationText(seconds: float) -> str:
     return _("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
 
 
-def sliceCount(axes: np.ndarray, dimensions: tuple[int, int, int], orientation: str) -> int:
-    """Slices that a translation works through: along the axis nearest to the orientation's.
-
-    `axes` float [3, 3], the directions of i, j, k in RAS as columns; `dimensions` in the order
-    i, j, k.
-    """
-    lengths = np.linalg.norm(axes, axis=0)
-    directions = np.abs(axes) / np.where(lengths > 0, lengths, 1.0)
-    return int(dimensions[int(np.argmax(directions[_NORMAL[orientation]]))])
-
-
-def estimateText(
-    card: ModelCard, slices: int, steps: int, samples: int, speed: Speed | None
-) -> str:
-    """How long a run will take: from the last run on this computer, else from the card.
-
-    The card's seconds are for one slice at the default steps and one sample.
-    """
-    units = slices * steps * samples
-    if speed is not None:
-        duration = durationText(speed.startup_s + speed.unit_s * units)
-        return _("about {duration}, by the last run here").format(duration=duration)
-    if not card.seconds_per_slice:
+def estimateText(foretold: dict[str, float]) -> str:
+    """How long a run will take; `foretold` as Durations.foretold has it."""
+    if not foretold:
         return _("unknown until the first run here")
-    known = [
-        _("about {duration} on {device}").format(
-            duration=durationText(seconds * units / card.default_steps), device=device
-        )
-        for device, seconds in card.seconds_per_slice.items()
-    ]
-    return "; ".join(known)
+    here, there = _("about {duration}, by the last runs here"), _("about {duration} on {device}")
+    return "; ".join(
+        (there if device else here).format(duration=durationText(seconds), device=device)
+        for device, seconds in foretold.items()
+    )
 
 
 def cardText(card: ModelCard) -> str:

@@ -1,0 +1,145 @@
+"""How long a translation takes: measured in each run on this computer, foretold for the next.
+
+    seconds = start + unit * units
+
+`start` is what every run takes, whatever its volume: the worker, torch, the weights; in the end the
+result's way into the scene. A unit is one evaluation of one slice of 128 x 128 pixels; its seconds
+belong to a device and a network, so that models of the same network share them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from midiffusion.card import ModelCard
+
+_PRIOR_START_S = 3.0  # for a device on which nothing has run yet
+_UNIT_PIXELS = 128 * 128
+_LEAST_PIXELS = 64  # a side of the model's grid
+# What is done once for a slice (its maps, the agreement, both ways between the grids) takes as long
+# as so many evaluations: 2.2 without the agreement (docs/performance.md), which is one or two.
+_ONCE = 3.5
+# Rows of ijkToRAS that point along the slices of an orientation.
+_NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run has to do: slices of `pixels` on the model's grid, and how often each is
+    evaluated (steps times samples)."""
+
+    slices: int
+    pixels: float
+    evaluations: int
+
+    @staticmethod
+    def of(axes: np.ndarray, dimensions: Sequence[int], card: ModelCard, evaluations: int) -> Work:
+        """Of a volume. axes: [3, 3], the steps along i, j and k in mm as columns; dimensions: in
+        the order i, j, k."""
+        steps = np.linalg.norm(axes, axis=0)
+        directions = np.abs(axes) / np.where(steps > 0, steps, 1.0)
+        along = int(np.argmax(directions[_NORMAL[card.orientation]]))
+        sides = np.delete(steps * dimensions, along) / card.pixel_mm
+        return Work(
+            int(dimensions[along]), float(np.prod(np.maximum(sides, _LEAST_PIXELS))), evaluations
+        )
+
+    @property
+    def units(self) -> float:
+        return self._units(self.evaluations + _ONCE)
+
+    @property
+    def evaluationUnits(self) -> float:
+        """The part of the units whose progress is told."""
+        return self._units(self.evaluations)
+
+    def _units(self, evaluations: float) -> float:
+        return self.slices * self.pixels / _UNIT_PIXELS * evaluations
+
+
+class RunClock:
+    """Measures one run.
+
+    Args:
+        work: what the run does.
+        now: seconds on a steady clock.
+    """
+
+    def __init__(self, work: Work, now: Callable[[], float] = time.monotonic) -> None:
+        self.work, self._now = work, now
+        self._marks: list[tuple[float, float]] = []  # when first and last, share of the work then
+
+    def tick(self, fraction: float) -> None:
+        """Notes that this share of the evaluations (0 to 1) is done now."""
+        if not self._marks:
+            self._marks = [(self._now(), fraction)] * 2
+        elif fraction > self._marks[1][1]:  # what repeats the end is a sign of life, no evaluation
+            self._marks[1] = (self._now(), fraction)
+
+    @property
+    def unit_s(self) -> float | None:
+        """Seconds for one unit; None if there was too little to measure."""
+        if not self._marks:
+            return None
+        (early, before), (late, after) = self._marks
+        if after <= before or late <= early:
+            return None
+        return (late - early) / ((after - before) * self.work.evaluationUnits)
+
+
+class Memory(Protocol):
+    """Where durations are kept (parameters.ComputerSettings)."""
+
+    def seconds(self, what: str) -> float | None: ...
+
+    def setSeconds(self, what: str, seconds: float) -> None: ...
+
+
+class Durations:
+    """Foretells from the last runs on this computer, and before the first from the model's card."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def foretold(self, card: ModelCard, work: Work, device: str) -> dict[str, float]:
+        """Seconds of a run with this choice of device, under the name "" if they were measured
+        here; else by the devices that the card names. Empty if nothing is known."""
+        start = self._memory.seconds(_start(device))
+        if start is None:
+            start = _PRIOR_START_S
+        unit = self._memory.seconds(_unit(card, device))
+        if unit is not None:
+            return {"": start + unit * work.units}
+        # The card's seconds are those of one slice of a unit's pixels at the default steps.
+        units = card.default_steps + _ONCE
+        return {
+            name: start + seconds / units * work.units
+            for name, seconds in card.seconds_per_slice.items()
+        }
+
+    def learn(self, card: ModelCard, device: str, clock: RunClock, elapsed_s: float) -> None:
+        """Takes in a run that has succeeded: `elapsed_s` from the click to the result."""
+        unit = clock.unit_s
+        if unit is not None:
+            self._keep(_start(device), max(elapsed_s - unit * clock.work.units, 0.0))
+            self._keep(_unit(card, device), unit)
+
+    def _keep(self, what: str, seconds: float) -> None:
+        """The mean with what was known: a run beside which much else went on is soon forgotten."""
+        known = self._memory.seconds(what)
+        self._memory.setSeconds(what, seconds if known is None else (known + seconds) / 2)
+
+
+def _start(device: str) -> str:
+    return f"{device}/Start"
+
+
+def _unit(card: ModelCard, device: str) -> str:
+    network = json.dumps([card.network, card.lmi], sort_keys=True)
+    return f"{device}/Unit-{zlib.crc32(network.encode()):08x}"

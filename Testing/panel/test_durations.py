@@ -1,0 +1,118 @@
+"""What the panel foretells of a run, from the runs before it; on clocks that are set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import TINY
+from midiffusion.card import ModelCard
+
+AXIAL = np.diag([-1.5, -1.5, 4.0])
+
+
+@pytest.fixture
+def durations(session: Any) -> Any:
+    import qt
+    from MIDiffusionTranslateLib.durations import Durations
+    from MIDiffusionTranslateLib.parameters import ComputerSettings
+
+    return Durations(ComputerSettings(qt.QSettings()))
+
+
+def card(**changes: Any) -> ModelCard:
+    values = {**TINY, "pixel_mm": 1.5, "default_steps": 20, "seconds_per_slice": {}, **changes}
+    return ModelCard.from_dict(values)
+
+
+def work(evaluations: int, slices: int = 10, model: ModelCard | None = None) -> Any:
+    from MIDiffusionTranslateLib.durations import Work
+
+    return Work.of(AXIAL, (128, 128, slices), model or card(), evaluations)
+
+
+def run(
+    durations: Any,
+    asked: Any,
+    seconds: Callable[[float], float],
+    model: ModelCard | None = None,
+    ends: float = 0.0,
+) -> float:
+    """A run whose evaluations are done when `seconds(share)` says; returns how long it took."""
+    from MIDiffusionTranslateLib.durations import RunClock
+
+    now = [0.0]
+    clock = RunClock(asked, lambda: now[0])
+    for share in np.linspace(0, 1, asked.evaluations + 1)[1:]:
+        now[0] = seconds(share)
+        clock.tick(float(share))
+    now[0] += ends  # the agreement: signs of life only
+    clock.tick(1.0)
+    durations.learn(model or card(), "cpu", clock, now[0])
+    return now[0]
+
+
+@pytest.mark.parametrize("evaluations, slices", [(1, 10), (4, 10), (100, 10), (20, 160)])
+def test_the_start_and_the_evaluations_are_told_apart(
+    durations: Any, evaluations: int, slices: int
+) -> None:
+    """A computer that starts in 2 s, evaluates a slice in 10 ms, and compares it in 35 ms."""
+
+    def truth(asked: Any) -> float:
+        return float(2.0 + asked.slices * (0.01 * asked.evaluations + 0.035))
+
+    run(durations, work(20), lambda share: 2.0 + 2.0 * share, ends=0.35)
+    asked = work(evaluations, slices)
+    assert durations.foretold(card(), asked, "cpu") == {"": pytest.approx(truth(asked))}
+
+
+def test_larger_slices_take_longer_and_other_axes_count_the_same(durations: Any) -> None:
+    from MIDiffusionTranslateLib.durations import Work
+
+    asked = work(5)
+    assert Work.of(AXIAL, (256, 256, 10), card(), 5).units == pytest.approx(4 * asked.units)
+    assert Work.of(AXIAL[:, [2, 0, 1]], (10, 128, 128), card(), 5) == asked
+    # No side of the model's grid has less than 64 pixels.
+    assert Work.of(AXIAL, (2, 128, 10), card(), 5).units == pytest.approx(asked.units / 2)
+
+
+def test_models_of_one_network_share_what_was_measured(durations: Any) -> None:
+    run(durations, work(20), lambda share: 2.0 + 2.0 * share)
+    other = card(id="other", title="Other", sigma_max=40.0)
+    assert "" in durations.foretold(other, work(20), "cpu")
+    assert durations.foretold(other, work(20), "cuda") == {}
+    larger = card(network={"channels": [64, 64], "embedding": 16})
+    assert durations.foretold(larger, work(20), "cpu") == {}
+
+
+def test_before_the_first_run_the_card_tells(durations: Any) -> None:
+    model = card(seconds_per_slice={"one device": 0.5, "another": 0.05})
+    seconds = durations.foretold(model, work(20), "cpu")
+    assert seconds == {"one device": pytest.approx(3 + 5.0), "another": pytest.approx(3 + 0.5)}
+    # The start has been measured with another network: the card's figures rest on it.
+    run(durations, work(20), lambda share: 9.0 + share)
+    larger = card(network={"channels": [64, 64]}, seconds_per_slice={"one device": 0.5})
+    told = durations.foretold(larger, work(20), "cpu")["one device"]
+    assert 5.0 + 8.0 < told < 5.0 + 9.0  # a little of the first run was the slices' once
+
+
+def test_one_slow_run_is_soon_forgotten(durations: Any) -> None:
+    usual = run(durations, work(20), lambda share: 2.0 + 2.0 * share, ends=0.35)
+    run(durations, work(20), lambda share: 20.0 + 20.0 * share, ends=3.5)
+    for _ in range(6):
+        run(durations, work(20), lambda share: 2.0 + 2.0 * share, ends=0.35)
+    (seconds,) = durations.foretold(card(), work(20), "cpu").values()
+    assert seconds == pytest.approx(usual, rel=0.2)
+
+
+def test_a_run_of_one_batch_and_damaged_settings_teach_nothing(durations: Any) -> None:
+    import qt
+
+    run(durations, work(1), lambda share: 7.0)
+    assert durations.foretold(card(), work(1), "cpu") == {}
+    for text in ("nan", "-1", "soon", "inf"):
+        qt.QSettings().setValue("MIDiffusion/Seconds/cpu/Start", text)
+        seconds = durations.foretold(card(seconds_per_slice={"d": 0.5}), work(20), "cpu")
+        assert seconds == {"d": pytest.approx(3 + 5.0)}
