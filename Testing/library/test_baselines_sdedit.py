@@ -96,7 +96,7 @@ def test_the_level_is_chosen_on_the_training_pairs():
     # Where the target is the source, or the mean of the prior, the best level is known.
     faithful.fit([_subject(0)], Budget(steps=1))
     free.fit([_subject(0, PATTERN)], Budget(steps=1))
-    assert faithful.level == min(LEVELS)
+    assert faithful.level == min(LEVELS) and faithful.name == "sdedit, noise level 0.05"
     assert free.level >= 1.6
 
 

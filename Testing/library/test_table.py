@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from dataclasses import replace
 from importlib import resources
 
@@ -181,7 +182,8 @@ def test_new_figures_of_kept_outputs_need_no_method(run, monkeypatch, tmp_path):
     values["cell"]["figures"]["128"] = {s: {"ssim": 9.0} for s in VALIDATION[:2]}
     record.write_text(json.dumps(values))
     monkeypatch.setattr(Identity, "translate", None)
-    assert run(*quick) == (code, text, "")
+    again = run(*quick)
+    assert again[:2] == (code, text) and "identity" not in again[2]
 
 
 def test_an_interrupted_run_goes_on_where_it_was(run, monkeypatch, tmp_path):
@@ -228,6 +230,8 @@ def test_methods_that_learn_give_the_headline_and_depend_on_the_budget(run, monk
     code, text, progress = run(*quick, "--budget", "0.2")
     assert code == 0 and "Gap closed, head" in text
     assert "| paired" in text and "learning, 0.2 s" in progress
+    assert re.search(r"^- paired: \d+ steps in \d+ s$", text, re.MULTILINE)
+    assert "compare these at 64 x 64 only" in text
     monkeypatch.setattr(Regressor, "fit", None)
     assert run(*quick, "--budget", "0.2")[:2] == (code, text)
     code, text, progress = run(*quick, "--budget", "0.3")  # has to learn anew

@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
         # After each direction, so that an interrupted run leaves what it had.
         _write(options.out, request, tables)
     print(document(_title(request), _facts(request), tables), end="")
+    say(f"{data.name}: this table, pictures and all figures are in {options.out}", last=True)
     return 0
 
 
@@ -202,10 +203,13 @@ def _title(request: Request) -> str:
 def _facts(request: Request) -> list[str]:
     how = request.sampling
     steps = "the card's number of" if how.steps is None else str(how.steps)
+    smaller = f"; compare these at {request.size} x {request.size} only"
+    if request.size >= max(request.data.sizes, default=request.size):
+        smaller = ""
     facts = [
         f"midiffusion {__version__} on {request.device_text}",
         f"budget of each method that learns: {request.budget:g} s on slices of {request.size} x "
-        f"{request.size} pixels, seed {request.seed}",
+        f"{request.size} pixels, seed {request.seed}" + smaller,
         f"bundles: {steps} evaluations, {how.samples} sample(s)",
     ]
     if request.subjects is not None:

@@ -93,6 +93,11 @@ def document(title: str, facts: Sequence[str], tables: Sequence[DirectionTable])
             parts.append("In the paper's columns, " + size_text(next(iter(table.cells[0].figures))))
             parts.append(paper_markdown(table, next(iter(table.cells[0].figures))))
         notes = [f"{cell.label}: {cell.model}" for cell in table.cells if cell.model]
+        notes += [
+            f"{cell.label}: {cell.steps} steps in {cell.learning_seconds:.0f} s"
+            for cell in table.cells
+            if cell.steps is not None
+        ]
         notes += [f"{name}: left out, {reason}" for name, reason in table.left_out.items()]
         if notes:
             parts.append("\n".join(f"- {note}" for note in notes))

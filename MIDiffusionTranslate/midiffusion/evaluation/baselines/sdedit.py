@@ -45,10 +45,8 @@ _SUBJECTS = 6
 class SDEdit:
     """See the module. `level` is the noise level, standard deviation in model units."""
 
-    name = "sdedit"
-
     def __init__(self, model: TranslationModel, sampling: Sampling) -> None:
-        self.level = DEFAULT_LEVEL
+        self._start_at(DEFAULT_LEVEL)
         self._model = model
         self._sampling = sampling
         self._device = choose_device(sampling.device)
@@ -75,7 +73,11 @@ class SDEdit:
         rows = np.unique(np.linspace(0, len(train) - 1, _SUBJECTS).round().astype(int))
         examples = [self._example(train[row]) for row in rows]
         scores = [np.mean([self._score(*one, level) for one in examples]) for level in LEVELS]
-        self.level = LEVELS[int(np.argmax(scores))]
+        self._start_at(LEVELS[int(np.argmax(scores))])
+
+    def _start_at(self, level: float) -> None:
+        self.level = level
+        self.name = f"sdedit, noise level {level:g}"
 
     def translate(self, slices: Volume) -> NDArray[np.float32]:
         """[S, H, W] in model units, the mean of the samples."""
