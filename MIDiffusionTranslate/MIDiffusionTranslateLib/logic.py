@@ -12,6 +12,7 @@ import slicer
 from midiffusion import memory, registry
 from midiffusion.card import ModelCard
 from midiffusion.errors import LicenceNotAccepted
+from midiffusion.names import DEFAULT_MODEL
 
 from .batch import Batch
 from .batches import batchItems, summaryFor
@@ -51,7 +52,7 @@ class TranslateLogic:
     def translate(
         self,
         sourceNode: Any,
-        model: str | Path = "flair",
+        model: str | Path = DEFAULT_MODEL,
         steps: int | None = None,
         seed: int = 0,
         samples: int = 1,
@@ -77,7 +78,7 @@ class TranslateLogic:
     def start(
         self,
         sourceNode: Any,
-        model: str | Path = "flair",
+        model: str | Path = DEFAULT_MODEL,
         steps: int | None = None,
         seed: int = 0,
         samples: int = 1,
@@ -230,7 +231,7 @@ class TranslateLogic:
 
     def request(
         self,
-        model: str | Path = "flair",
+        model: str | Path = DEFAULT_MODEL,
         steps: int | None = None,
         seed: int = 0,
         samples: int = 1,

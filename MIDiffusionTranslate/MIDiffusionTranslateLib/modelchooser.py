@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from midiffusion.card import ModelCard
+from midiffusion.names import DEFAULT_MODEL
 from midiffusion.registry import ModelEntry
 from slicer.i18n import tr as _
 
@@ -61,11 +62,13 @@ class ModelChooser:
         return None if entry is None else entry.card
 
     def setParameters(self, parameters: TranslateParameters | None) -> None:
-        """The parameters to choose for; fresh ones get the first model that can be used."""
+        """The parameters to choose for; fresh ones get the default model, or without it the first
+        that can be used."""
         self.parameters = parameters
         if parameters is not None and not parameters.model and self.entries:
-            usable = [entry for entry in self.entries if entry.problem is None]
-            self._choose((usable or self.entries)[0])
+            usable = [entry for entry in self.entries if entry.problem is None] or self.entries
+            default = [entry for entry in usable if entry.id == DEFAULT_MODEL]
+            self._choose((default or usable)[0])
 
     def list(self) -> None:
         """Looks for models again: some may have been copied into the folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 ORIENTATIONS = ("axial", "sagittal", "coronal")
+DEFAULT_MODEL = "flair"  # in Slicer, where no target was chosen
 
 
 def is_device(name: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import types
@@ -85,6 +86,22 @@ def test_choosing_a_model_sets_its_default_steps(driver: PanelDriver, models: Pa
     assert driver.parameters.model == "other"
     assert driver.parameters.steps == 9
     assert driver.ui.stepsSlider.value == 9
+
+
+def test_a_fresh_scene_s_target_is_the_default_and_a_choice_stays(
+    ready: PanelDriver, models: Path
+) -> None:
+    saveTiny(models / "a-first", id="a-first", title="First by name")
+    ready.representation.exit()
+    ready.representation.enter()
+    assert ready.parameters.model == "tiny"
+    ready.slicer.mrmlScene.Clear()
+    assert ready.parameters.model == "flair"  # as of the console's translate()
+    changeCard(shutil.copytree(models / "tiny", models / "flair"), id="flair", sigma_max=-1)
+    ready.panel.chooser.list()
+    assert ready.parameters.model == "flair"  # a choice stays, whatever becomes of it
+    ready.slicer.mrmlScene.Clear()
+    assert ready.parameters.model == "a-first"  # a default that can't be used is none
 
 
 def test_a_model_that_is_not_here(ready: PanelDriver) -> None:
