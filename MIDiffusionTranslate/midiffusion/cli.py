@@ -125,6 +125,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="S", help="seed of the noise (default 0)")
     add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
     add("--uncertainty", metavar="OUT2", type=Path, help="write the samples' standard deviation")
+    add("--no-detail", action="store_true", help="LMI alone: take no detail from the source")
     add("--device", default="auto", type=device_name, help="auto (default), cuda[:i], mps or cpu")
     add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
     add("--json", action="store_true", help="print the result as JSON")
@@ -199,6 +200,7 @@ def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             samples=options.samples,
             device=options.device,
             on_step=bar.show,
+            detail=not options.no_detail,
         )
     seconds = time.monotonic() - started
     doubt = result.provenance.get("warning")

@@ -138,16 +138,30 @@ class SliceGrid:
 
     def to_slices(self, data: np.ndarray) -> np.ndarray:
         """data [k, j, i] with air at 0 -> float32 [slices, rows, columns], air round it."""
-        turned = np.flip(np.transpose(data, self.order), self.flipped)
         slices = np.empty(self.shape, np.float32)
-        for source, target in zip(turned, slices, strict=True):
+        for source, target in zip(self._turned(data), slices, strict=True):
             target[:] = self.rows.forward @ source.astype(np.float32) @ self.columns.forward.T
         return slices
 
     def to_volume(self, slices: np.ndarray) -> np.ndarray:
         """slices [slices, rows, columns] -> float32 [k, j, i] on the source's own grid."""
         data = np.empty(self.source_shape, np.float32)
-        turned = np.flip(np.transpose(data, self.order), self.flipped)  # a view: fills data
-        for source, target in zip(slices, turned, strict=True):
-            target[:] = self.rows.back @ source.astype(np.float32) @ self.columns.back.T
+        for source, target in zip(slices, self._turned(data), strict=True):
+            target[:] = self._back(source)
         return data
+
+    def line_to_volume(self, slope: np.ndarray, offset: np.ndarray, data: np.ndarray) -> np.ndarray:
+        """slope * data + offset, float32 [k, j, i]: slope and offset [slices, rows, columns] are
+        brought to the source's own grid, where data [k, j, i] lies."""
+        result = np.empty(self.source_shape, np.float32)
+        planes = zip(slope, offset, self._turned(data), self._turned(result), strict=True)
+        for steep, above, source, target in planes:
+            target[:] = self._back(steep) * source + self._back(above)
+        return result
+
+    def _turned(self, data: np.ndarray) -> np.ndarray:
+        """[k, j, i] as slices, rows and columns: a view, which can be filled."""
+        return np.flip(np.transpose(data, self.order), self.flipped)
+
+    def _back(self, one: np.ndarray) -> np.ndarray:
+        return self.rows.back @ one.astype(np.float32) @ self.columns.back.T

@@ -21,12 +21,20 @@ from .agreement import agreement_slices
 from .card import ModelCard
 from .conditioning import LMISettings
 from .denoiser import Denoiser
+from .detail import WINDOW_CT_MM, WINDOW_MM, local_fit
 from .device import choose_device, describe, memory_bytes, memory_state
 from .errors import CorruptModel, InvalidCard, InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
 from .grid import SliceGrid
 from .head import SOLID_HU, without_couch
-from .intensity import CT_WINDOW, SourceIntensity, head_mask, intensity_map, is_ct
+from .intensity import (
+    CT_WINDOW,
+    HounsfieldIntensity,
+    SourceIntensity,
+    head_mask,
+    intensity_map,
+    is_ct,
+)
 from .memory import is_shortage
 from .network import UNet, UNetConfig
 from .noise import VESDE
@@ -76,6 +84,7 @@ class TranslationModel:
         device: str = "auto",
         on_step: OnStep | None = None,
         agreement: bool = False,
+        detail: bool = True,
     ) -> Translation:
         """The volume as the target modality would show it (synthetic: not for diagnosis).
 
@@ -85,7 +94,9 @@ class TranslationModel:
         sampler: a name of `samplers.SAMPLERS`. steps and sampler default to the card's. on_step
         is called after every batch of slices; what it raises ends the run. agreement: whether to
         compare the result with the source, which takes about as long as one or two steps; the
-        median inside the head is the provenance's `agreement`.
+        median inside the head is the provenance's `agreement`. detail: whether the result takes its
+        detail from the source (see `detail`); without, it is what the network makes of the LMI
+        maps, on its own larger pixels.
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
         percentile inside the head nominally at 1000. A source unlike anything the model can serve
@@ -105,9 +116,11 @@ class TranslationModel:
         try:
             source = source_slices(volume, units, grid, self.card.pixel_mm, place)
             head = head_mask(units) if agreement else None
-            del units  # as large as the volume; only where its head is still matters
+            window_mm = self._window_mm(volume) if detail else None
             known = self._familiarity(source)
-            mean, deviation = self._mean_and_deviation(source, grid, plan, on_step)
+            mean, deviation = self._mean_and_deviation(
+                source, grid, plan, on_step, units, window_mm
+            )
             if agreement:
                 agreed = self._agreement(source, mean, grid, plan, on_step)
         except (RuntimeError, MemoryError) as failure:
@@ -131,6 +144,7 @@ class TranslationModel:
             "torch": torch.__version__,
             "seconds": round(time.monotonic() - started, 2),
             "sourceModality": volume.modality,
+            "detailMm": window_mm,
             "synthetic": 1,
             **known,
         }
@@ -171,10 +185,22 @@ class TranslationModel:
         sde = VESDE(self.card.sigma_min, self.card.sigma_max)
         return Plan(chosen, chosen.steps(steps), sde, seed, samples)
 
+    def _window_mm(self, volume: Volume) -> float:
+        """Width of the neighbourhood in which the result follows this source."""
+        hounsfield = isinstance(self._intensity, HounsfieldIntensity)
+        return WINDOW_CT_MM if hounsfield or is_ct(volume.data, volume.modality) else WINDOW_MM
+
     def _mean_and_deviation(
-        self, source: Tensor, grid: SliceGrid, plan: Plan, on_step: OnStep | None
+        self,
+        source: Tensor,
+        grid: SliceGrid,
+        plan: Plan,
+        on_step: OnStep | None,
+        units: np.ndarray,
+        window_mm: float | None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid."""
+        """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid.
+        They get their detail from `units`, the source [k, j, i] in model units, if window_mm."""
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         mean: np.ndarray | None = None
@@ -183,7 +209,12 @@ class TranslationModel:
             dtype = network_dtype(source.device)
             drawn = draw_samples(self.denoiser, self._lmi, source, plan, on_step, dtype=dtype)
             for count, x in enumerate(drawn, start=1):
-                value = grid.to_volume(x[:, 0].cpu().numpy())
+                if window_mm is None:
+                    value = grid.to_volume(x[:, 0].cpu().numpy())
+                else:
+                    sigma = window_mm / self.card.pixel_mm
+                    slope, offset = local_fit(x[:, 0], source[:, 0], sigma, plan.gap)
+                    value = grid.line_to_volume(slope.cpu().numpy(), offset.cpu().numpy(), units)
                 np.maximum(value, 0, out=value)
                 if mean is None or squares is None:
                     mean = value

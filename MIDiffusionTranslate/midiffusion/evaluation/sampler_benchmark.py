@@ -129,7 +129,7 @@ def _row(
     seed: int,
     device: str,
 ) -> tuple[Outputs, Row]:
-    method = MIDiffusion(model, Sampling(budget, 1, seed, sampler, device))
+    method = MIDiffusion(model, Sampling(budget, 1, seed, sampler, device, detail=False))
     started = time.monotonic()
     outputs = {subject.id: method.translate(subject.source) for subject in subjects}
     seconds = time.monotonic() - started

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a bundle is sampled; None leaves the choice to its card."""
+    """How a bundle is sampled; None leaves the choice to its card. detail: see `translate`."""
 
     steps: int | None = None
     samples: int = 1
     seed: int = 0
     sampler: str | None = None
     device: str = "auto"
+    detail: bool = True
 
 
 class MIDiffusion:
     """A trained bundle, which learns nothing here: one translated volume per subject."""
 
-    name = "midiffusion"
-
     def __init__(self, model: TranslationModel, sampling: Sampling) -> None:
+        self.name = "midiffusion" if sampling.detail else "midiffusion-plain"
         self._model = model
         self._sampling = sampling
 
@@ -60,6 +60,7 @@ class MIDiffusion:
             samples=how.samples,
             sampler=how.sampler,
             device=how.device,
+            detail=how.detail,
         )
         air, one = intensity_map(self._model.card.intensity).inverse(np.array([0.0, 1.0]))
         return np.asarray((translation.volume.data - air) / (one - air), dtype=np.float32)

@@ -6,7 +6,7 @@ Nothing here imports torch before a method is made, so that a command's help sta
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -69,8 +69,9 @@ def _regressor(options: Options, paired: bool) -> Method:
     return Regressor(paired=paired, size=options.size, device=options.device, seed=options.seed)
 
 
-def _midiffusion(options: Options) -> Method:
-    return MIDiffusion.from_bundle(options.model, options.model_folder, options.sampling)
+def _midiffusion(options: Options, detail: bool) -> Method:
+    sampling = replace(options.sampling, detail=detail)
+    return MIDiffusion.from_bundle(options.model, options.model_folder, sampling)
 
 
 def _sdedit(options: Options) -> Method:
@@ -115,5 +116,9 @@ METHODS: dict[str, Entry] = {
     # Takes its noise level from pairs where there are any; its prior is trained already.
     "sdedit": Entry(_sdedit, "targets", bundle=True),
     "published": Entry(_published, "targets", learns=True),
-    "midiffusion": Entry(_midiffusion, "nothing", bundle=True),
+    # Without detail from the source: from LMI alone.
+    "midiffusion-plain": Entry(
+        lambda options: _midiffusion(options, False), "nothing", bundle=True
+    ),
+    "midiffusion": Entry(lambda options: _midiffusion(options, True), "nothing", bundle=True),
 }
