@@ -10,6 +10,7 @@ from midiffusion.evaluation.baselines import Budget, Identity
 from midiffusion.evaluation.baselines.learning import learn
 from midiffusion.evaluation.baselines.regressor import Regressor
 from midiffusion.evaluation.datasets import Subject
+from midiffusion.training.augmentation import RandomContrast
 from midiffusion.volume import Volume
 from toys import SIDE, discs, error, strangers
 
@@ -47,6 +48,33 @@ def test_the_zero_shot_regressor_never_looks_at_a_source():
         assert method.name == "regressor"
         outputs.append(method.translate(train[0].source))
     np.testing.assert_array_equal(*outputs)
+
+
+def _flat(count, first=0):
+    """Heads of one tissue as the target shows them, of several in the source."""
+    return [
+        Subject(s.id, s.source, np.where(s.head, np.float32(0.8), 0), s.head)
+        for s in discs(count, first)
+    ]
+
+
+def test_the_zero_shot_regressor_makes_the_target_of_a_contrast_it_never_saw(monkeypatch):
+    """Where the contrast is not randomised it learns to leave an image as it is."""
+
+    def error(method):
+        errors = [np.abs(method.translate(s.source) - s.target)[s.head].mean() for s in unseen]
+        return np.mean(errors)
+
+    def learnt():
+        method = Regressor(paired=False, size=SIDE, network=NETWORK)
+        method.fit(_flat(16), Budget(steps=60))
+        return error(method)
+
+    unseen = _flat(6, first=100)
+    enough = 0.65 * error(Identity())
+    assert learnt() < enough
+    monkeypatch.setattr(RandomContrast, "apply", lambda self, images, drawn: images)
+    assert learnt() > enough
 
 
 def test_a_network_on_fewer_pixels_gives_back_the_grid_it_was_given():
