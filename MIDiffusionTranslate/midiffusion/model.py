@@ -118,11 +118,11 @@ class TranslationModel:
             head = head_mask(units) if agreement else None
             window_mm = self._window_mm(volume) if detail else None
             known = self._familiarity(source)
-            mean, deviation = self._mean_and_deviation(
+            mean, deviation, plain = self._mean_and_deviation(
                 source, grid, plan, on_step, units, window_mm
             )
             if agreement:
-                agreed = self._agreement(source, mean, grid, plan, on_step)
+                agreed = self._agreement(source, plain, grid, plan, on_step)
         except (RuntimeError, MemoryError) as failure:
             if not is_shortage(failure):
                 raise
@@ -198,17 +198,20 @@ class TranslationModel:
         on_step: OnStep | None,
         units: np.ndarray,
         window_mm: float | None,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray | None, Tensor]:
         """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid.
-        They get their detail from `units`, the source [k, j, i] in model units, if window_mm."""
+        They get their detail from `units`, the source [k, j, i] in model units, if window_mm.
+        Last their mean without it, like `source`."""
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         mean: np.ndarray | None = None
+        plain = torch.zeros_like(source)
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
             dtype = network_dtype(source.device)
             drawn = draw_samples(self.denoiser, self._lmi, source, plan, on_step, dtype=dtype)
             for count, x in enumerate(drawn, start=1):
+                plain += x / plan.samples
                 if window_mm is None:
                     value = grid.to_volume(x[:, 0].cpu().numpy())
                 else:
@@ -225,18 +228,19 @@ class TranslationModel:
                     so_far += difference / count  # Welford's recurrence: nothing cancels
                     square += difference * (plane - so_far)
         assert mean is not None  # a sample at least
-        return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1))
+        return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1)), plain
 
     def _agreement(
         self,
         source: Tensor,
-        mean: np.ndarray,
+        plain: Tensor,
         grid: SliceGrid,
         plan: Plan,
         on_step: OnStep | None,
     ) -> np.ndarray:
-        """Of `mean` [k, j, i] with the source's slices: [k, j, i], 0 to 1. on_step is called with
-        the run's end, again and again: a sign of life, and the caller's chance to end it."""
+        """Of `plain`, the network's own result, with the source's slices: [k, j, i], 0 to 1. (What
+        has its detail from the source agrees with it in any case.) on_step is called with the run's
+        end, again and again: a sign of life, and the caller's chance to end it."""
         device = source.device
         of, slices = plan.samples * plan.evaluations, len(source)
 
@@ -245,9 +249,8 @@ class TranslationModel:
                 used = memory_bytes(device)
                 on_step(Progress(of, of, slices, slices, None, str(device), used, None))
 
-        result = torch.from_numpy(grid.to_slices(mean)).clamp_(min=0)[:, None].to(device)
         with reproducible():
-            found = agreement_slices(source, result, self._lmi, alive)
+            found = agreement_slices(source, plain.clamp(min=0), self._lmi, alive)
         volume = grid.to_volume(found[:, 0].cpu().numpy())
         return np.clip(volume, 0, 1, out=volume)  # cubic resampling swings beyond both
 
