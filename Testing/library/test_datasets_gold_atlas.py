@@ -173,7 +173,7 @@ def test_the_table_is_one_command_and_trains_a_model_of_the_pelvis(root, tmp_pat
     command += ["--steps", "1", "--slices", "2", "--device", "cpu"]
     assert cli.main(command) == 0
     text = capsys.readouterr().out
-    assert "gold-atlas t2:ct, 128 x 128 pixels, 1 subjects" in text and "MAE head (HU)" in text
+    assert "gold-atlas t2:ct, 128 x 128 pixels, 1 subject," in text and "MAE head (HU)" in text
     assert "- midiffusion: model gold-atlas-ct, weights" in text
     assert "| MIDiffusion (unsup) (paper) |" in text
     (model,) = (out / "models").iterdir()

@@ -35,9 +35,13 @@ def _cell(name, value, **more):
 
 def test_markdown_shows_the_gap_where_its_ends_exist():
     cells = [_cell("histogram", 0.4), _cell("ours", 0.7), _cell("paired", 0.8)]
+    cells[1].figures["128"]["a"] = {**cells[1].figures["128"]["a"], "ssim": 0.4}
     header, _, *rows = markdown(cells, "128").splitlines()
     assert "Gap closed, head" in header and "Frechet" not in header
-    assert rows[1].startswith("| ours | 0.700 (0.700 to 0.700) |") and "0.75 (0.75" in rows[1]
+    assert rows[1].startswith("| ours | 0.600 (0.400 to 0.700) |")
+    assert rows[1].endswith("| 0.50 (0.00 to 0.75) | 0.75 |")
+    # Where all subjects are alike, or there is one, an interval would say nothing.
+    assert rows[0].startswith("| histogram | 0.400 |")
     assert "Gap" not in markdown(cells[1:2], "128")
 
 
@@ -253,7 +257,8 @@ def test_methods_that_learn_give_the_headline_and_depend_on_the_budget(run, monk
         (["--model", "flair"], "one with --directions"),
         ([*ONE_WAY, "--predictions", "identity=x.npz"], "names of their own"),
         (["--methods", "--predictions", "x=y.npz"], "one with --directions"),
-        (["--data", "nowhere"], "nowhere"),
+        (["--data", "nowhere"], "no folder nowhere; give that of tcga-lgg"),
+        (["--train-data", "nowhere"], "no folder nowhere"),
         (["--methods"], "Nothing to score"),
         (["--budget", "0"], "above 0"),
         (["--slices", "0"], "--slices must be at least 1"),

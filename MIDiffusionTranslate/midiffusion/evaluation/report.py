@@ -14,12 +14,14 @@ from .bootstrap import Interval
 
 
 def estimate_text(estimate: Interval | None, decimals: int) -> str:
-    """ "0.648 (0.603 to 0.694)"; empty where there is no such figure, and "inf" alone, without an
-    interval, where some subject's is infinite (the signal-to-noise ratio of a perfect output)."""
+    """ "0.648 (0.603 to 0.694)"; empty where there is no such figure. The value stands alone where
+    an interval would say nothing: of one subject (or subjects all alike), and "inf" where some
+    subject's figure is infinite (the signal-to-noise ratio of a perfect output)."""
     if estimate is None or np.isnan(estimate.value):
         return ""
     value, low, high = (f"{x:.{decimals}f}" for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value} ({low} to {high})" if np.isfinite(estimate.value) else value
+    alone = not np.isfinite(estimate.value) or np.isclose(estimate.low, estimate.high, 1e-9, 0)
+    return value if alone else f"{value} ({low} to {high})"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

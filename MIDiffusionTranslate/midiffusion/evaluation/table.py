@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..arguments import Arguments, device_name
-from ..errors import DependencyMissing, InvalidParameter, UnwritableTarget
+from ..errors import DependencyMissing, InvalidData, InvalidParameter, UnwritableTarget
 from .baselines.registry import METHODS, Sampling
 from .datasets import DATASETS, Dataset, dataset
 from .filling import Filling, Request, why_not
@@ -88,6 +88,9 @@ def _check(options: argparse.Namespace, directions: Sequence[str]) -> None:
         value, least = getattr(options, name), 0 if name == "seed" else 1
         if value is not None and value < least:
             raise InvalidParameter(f"--{name} must be at least {least}.")
+    for folder in (options.data, options.train_data):
+        if folder is not None and not folder.is_dir():
+            raise InvalidData(f"There is no folder {folder}; give that of {options.dataset}.")
     if options.budget <= 0:
         raise InvalidParameter("--budget must be above 0 seconds.")
     if options.methods == [] and not options.predictions:
@@ -213,7 +216,7 @@ def _facts(request: Request) -> list[str]:
         f"bundles: {steps} evaluations, {how.samples} sample(s)",
     ]
     if request.subjects is not None:
-        facts.append(f"a quick look: the first {request.subjects} subjects of either part alone")
+        facts.append(f"a quick look: the first {request.subjects} subject(s) of either part alone")
     if request.slices is not None:
         facts.append(f"{request.slices} evenly spaced slice(s) of each subject alone are scored")
     return facts

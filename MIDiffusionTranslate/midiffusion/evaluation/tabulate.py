@@ -84,9 +84,10 @@ def document(title: str, facts: Sequence[str], tables: Sequence[DirectionTable])
     for table in tables:
         parts.append(f"## {table.dataset} {table.direction}")
         for number, size in enumerate(table.cells[0].figures):
+            people = "1 subject" if table.subjects == 1 else f"{table.subjects} subjects"
             parts.append(
-                f"{table.dataset} {table.direction}, {size_text(size)}, {table.subjects} subjects, "
-                "mean (95 % interval by subject)"
+                f"{table.dataset} {table.direction}, {size_text(size)}, {people}, mean (95 % "
+                "interval by subject)"
             )
             parts.append(markdown(table.cells, size, table.frechet if number == 0 else None))
         if table.paper:
