@@ -37,6 +37,7 @@ class Task(Protocol):
     result: Any
     error: MIDiffusionError | None
     elapsed_s: float
+    silence_s: float
 
     @property
     def finished(self) -> bool: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from midiffusion.training.data import plain_layout
 from slicer.i18n import tr as _
 
 from .collaborators import Logic, Packages, Task
-from .folders import existingFolder
+from .folders import existingFolder, volumeFiles
 from .losscurve import curveImage
 from .modelchooser import ModelChooser
 from .parameters import ComputerSettings, TrainingInputs
@@ -28,6 +27,9 @@ KINDS = ("mr", "ct")
 PICTURE_PIXELS = 280
 _LOOK_MS = 1000  # between two looks at the log
 _SAVING_S = 65.0  # a little more than the worker allows itself to make a checkpoint
+# Without a sign of life after which a training counts as hanging. A checkpoint takes its time in
+# silence, and so do the images, which are read before the first step and after the last.
+_SILENCE_S, _SILENCE_PER_VOLUME_S = 600.0, 60.0
 
 
 class TrainSection:
@@ -204,8 +206,7 @@ class TrainSection:
             name="training",
             onEvent=self._heard,
             onDone=self._onDone,
-            # Reading many volumes takes its time in silence.
-            silence_s=math.inf,
+            silence_s=self._readingSilence_s(),
             grace_s=_SAVING_S,
         )
         if not job.finished:
@@ -236,8 +237,17 @@ class TrainSection:
             parts.append(text.format(loss=curve.heldBackLoss[-1]))
         ui.trainProgressLabel.text = ", ".join(parts)
 
+    def _readingSilence_s(self) -> float:
+        return _SILENCE_S + _SILENCE_PER_VOLUME_S * len(volumeFiles(self.inputs.data))
+
     def _heard(self, kind: str, event: dict[str, Any]) -> None:
-        if kind == "picture" and self.job is not None:
+        if self.job is None:
+            return
+        if kind == "step":
+            self.job.silence_s = _SILENCE_S
+        elif kind == "checkpoint":  # it may be the last
+            self.job.silence_s = self._readingSilence_s()
+        elif kind == "picture":
             pair = self.job.takeFile(event["file"])
             image = pair.transpose(1, 0, 2).reshape(pair.shape[1], -1)  # side by side
             self.ui.trainPictureLabel.setPixmap(pixmapOf(image, PICTURE_PIXELS))

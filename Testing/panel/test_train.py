@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -147,6 +148,25 @@ def test_cancel_keeps_what_was_trained_at_once(
     assert section._curve.heldBackLoss
     entry = next(entry for entry in driver.panel.chooser.entries if entry.id == "my-model")
     registry.verify(entry)
+
+
+def test_a_hanging_training_is_ended(
+    driver: PanelDriver, quick: Any, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MIDiffusionTranslateLib import trainsection
+
+    section = quick(1e9)
+    job = start(section)
+    reading = job.silence_s  # longer while the images are read
+    waitFor(driver, section, lambda: section._curve.loss and job.silence_s != reading)
+    assert math.inf > reading > job.silence_s == trainsection._SILENCE_S
+    os.kill(job._process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(trainsection, "_SILENCE_S", 0.5)  # for a sign that is still under way
+    job.silence_s = 0.5
+    waitForEnd(driver, section)
+    assertIdle(driver, section)
+    assert "The training gave no sign of life" in section.ui.trainStatusLabel.text
+    assert [path.name for path in models.iterdir()] == ["tiny"]
 
 
 def test_images_that_can_t_be_used(driver: PanelDriver, quick: Any, models: Path) -> None:

@@ -1,7 +1,10 @@
 """Trains a target model: `midiffusion train`, with a picture after every checkpoint.
 
-Field of `job.json`: `arguments`, those of the command. Event on the way:
+Field of `job.json`: `arguments`, those of the command. Events on the way:
 
+    {"event": "step"}                a sign of life, after steps of the training
+    {"event": "checkpoint"}          the bundle is written; after the last one all images are read
+                                     once more
     {"event": "picture", "file"}     a float32 [2, H, W] .npy in the job's folder: a slice that is
                                      held back, and what the model makes of its structure
 
@@ -11,16 +14,21 @@ once the training has begun; before that there is nothing to keep.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..errors import Cancelled
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .task import Task
 
+_STEP_S = 1.0  # between two signs of life
 _SAVING_S = 60.0  # for the step under way, the loss of the images held back, and the files
 
 
@@ -29,11 +37,12 @@ def run(task: Task) -> dict[str, Any]:
     from ..training.cli import main
 
     task.check()  # before anything is in the folder
-    pictures = 0
+    pictures, told = 0, 0.0
 
     def show(bundle: Path, data: Path, device: str) -> None:
         nonlocal pictures
         task.check()
+        task.send("checkpoint")
         try:
             pair = picture(bundle, data, device)
         except Exception:  # a picture less is no reason to lose the training
@@ -43,7 +52,12 @@ def run(task: Task) -> dict[str, Any]:
         task.send("picture", file=task.save(f"picture-{pictures}", pair))
 
     def stop() -> bool:
+        nonlocal told
         task.grace_s = _SAVING_S  # from the first step on there is something to keep
+        if time.monotonic() >= told + _STEP_S:
+            told = time.monotonic()
+            with contextlib.suppress(Cancelled):  # nobody reads: what there is to keep is kept
+                task.send("step")
         return task.cancelled()
 
     main(task.job["arguments"], on_bundle=show, stop=stop)
