@@ -206,7 +206,9 @@ def test_the_command_keeps_every_figure(tmp_path, monkeypatch, capsys):
     assert len(changed) == 2 and report["change"]["gamma 2"]["ssim"]["value"] == pytest.approx(
         np.mean(changed)
     )
-    assert any(changed)
+    assert any(changed) and report["detail"]
+    assert main(["benchmark", "robustness", *map(str, arguments), "--no-detail"]) == 0
+    assert json.loads(out.read_text())["subjects"] != report["subjects"]
     text = capsys.readouterr().out
     assert "| undisturbed |" in text and "| gamma 2 |" in text
 

@@ -163,9 +163,10 @@ def main(argv: Sequence[str]) -> int:
 
     model = load_model(options.model or data.bundles.get(target, target), options.model_folder)
     steps = model.card.default_steps if options.steps is None else options.steps
-    method = MIDiffusion(
-        model, Sampling(steps, options.samples, options.seed, device=options.device)
+    sampling = Sampling(
+        steps, options.samples, options.seed, device=options.device, detail=options.detail
     )
+    method = MIDiffusion(model, sampling)
 
     def translate(source: Volume) -> tuple[Stack, bool]:
         with warnings.catch_warnings(record=True) as told:
@@ -199,6 +200,7 @@ def main(argv: Sequence[str]) -> int:
                 "steps": steps,
                 "samples": options.samples,
                 "slices": options.slices,
+                "detail": options.detail,
                 "seed": options.seed,
                 "change": {
                     name: {key: asdict(value) for key, value in changes(by_subject).items()}
@@ -236,6 +238,7 @@ def _parser() -> Arguments:
     )
     add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
     add("--steps", type=int, metavar="N", help="network evaluations (default: the card's)")
+    add("--no-detail", dest="detail", action="store_false", help="what the network makes alone")
     add("--seed", type=int, default=0, metavar="S")
     add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
     add("--json", type=Path, metavar="OUT", help="every figure of every subject")
