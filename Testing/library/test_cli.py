@@ -249,16 +249,18 @@ def test_a_file_that_fails_leaves_both_as_they_were(
     assert all(path.read_text() == "the user's own" for path in outputs if there_before)
 
 
-def test_translate_writes_both_files_and_reports(run, fake, source, tmp_path):
+@pytest.mark.parametrize("detail", [True, False])
+def test_translate_writes_both_files_and_reports(run, fake, source, tmp_path, detail):
     model = fake()
     out, spread = tmp_path / "out.nii.gz", tmp_path / "spread.mha"
-    options = ("--steps", 5, "--seed", 3, "--samples", 2, "--uncertainty", spread, "--json")
+    options = ["--steps", 5, "--seed", 3, "--samples", 2, "--uncertainty", spread, "--json"]
+    options += [] if detail else ["--no-detail"]
     code, text, _ = run("translate", source, "--to", "toy", "-o", out, *options)
     assert code == 0
     report = json.loads(text)
     assert report["output"] == str(out) and report["uncertainty"] == str(spread)
     assert report["provenance"] == {"model": "toy", "steps": 9}
-    assert model.keywords == {"steps": 5, "seed": 3, "device": "auto"}
+    assert model.keywords == {"steps": 5, "seed": 3, "device": "auto", "detail": detail}
     given, got = read_volume(source), read_volume(out)
     np.testing.assert_allclose(got.data, given.data + 1)
     np.testing.assert_allclose(got.ijkToRAS, given.ijkToRAS)

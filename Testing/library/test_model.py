@@ -133,6 +133,41 @@ def test_provenance_is_json_and_complete(model, volume):
     assert re.fullmatch(rf"cpu \(.+, {threads} threads\)", provenance["device"])
 
 
+def test_detail_finer_than_the_models_pixels_comes_from_the_source(model, volume):
+    fine = volume.ijkToRAS @ np.diag([0.25, 1 / 6, 1.0, 1.0])  # 1 mm where the model has 3
+    data = np.full((5, 120, 120), 300.0)
+    data[:, :, ::2] = 400.0
+    source = Volume(data, fine, "MR")
+
+    def stripes(detail: bool) -> float:
+        made = model.translate(source, steps=3, device="cpu", detail=detail).volume.data
+        inside = made[:, 40:80, 40:80]
+        return float(np.abs((inside[..., ::2] - inside[..., 1::2]).mean()) / np.ptp(made))
+
+    assert stripes(False) < 0.1 * stripes(True)
+
+
+@pytest.mark.parametrize(
+    ("modality", "intensity", "window"),
+    [
+        ("MR", PercentileIntensity(), 5.0),
+        ("CT", PercentileIntensity(), 2.3),
+        ("MR", HounsfieldIntensity(), 2.3),
+    ],
+)
+def test_the_window_of_detail_is_narrower_with_ct_on_either_side(
+    card, denoiser, volume, modality, intensity, window
+):
+    model = TranslationModel(replace(card, intensity=intensity.to_dict()), denoiser)
+    source = replace(volume, modality=modality)
+
+    def told(detail: bool) -> float | None:
+        made = model.translate(source, steps=1, device="cpu", detail=detail)
+        return made.provenance["detailMm"]
+
+    assert (told(True), told(False)) == (window, None)
+
+
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_maruyama", "predictor_corrector"])
 @pytest.mark.parametrize("steps", [1, 5])
 def test_steps_counts_network_evaluations(model, volume, sampler, steps):
