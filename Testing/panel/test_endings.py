@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from bundles import changeCard
 from midiffusion.errors import WorkerDied
 from MIDiffusionTranslateLib.process import Launcher, WorkerProcess
 from panel.conftest import MODULE, PanelDriver
@@ -47,25 +51,6 @@ def test_a_hanging_worker_is_ended(ready: PanelDriver) -> None:
     assert ready.volumes() == ["T1"]
 
 
-def test_cancel_while_the_result_is_loaded(ready: PanelDriver) -> None:
-    ready.click()
-    job = ready.panel.job
-    for timer in ready.widget.logic._timers:
-        timer.stop()  # so that the state, which lasts for one turn, is not missed
-
-    def loading() -> bool:
-        job.poll()
-        return bool(job.state == "loading" or job.finished)
-
-    ready.session.wait(loading, 300)
-    assert job.state == "loading"
-    ready.click()
-    assert ready.status == "Cancelled. Nothing was added to the scene."
-    assert ready.volumes() == ["T1"]
-    ready.widget.logic._timers.clear()
-    ready.assertIdle()
-
-
 def test_a_full_disk(ready: PanelDriver) -> None:
     ready.widget.logic.launcher = Spy(RLIMIT_FSIZE=4000)
     ready.run()
@@ -74,11 +59,60 @@ def test_a_full_disk(ready: PanelDriver) -> None:
     assert ready.volumes() == ["T1"]
 
 
-def test_a_package_that_the_worker_does_not_find(ready: PanelDriver) -> None:
-    ready.widget.logic.launcher = after("sys.modules['safetensors'] = None")
+def test_a_full_disk_where_the_source_goes(ready: PanelDriver) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        ready.click()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    ready.assertIdle()
+    assert "is full" in ready.status and "free some space" in ready.status
+    assert ready.volumes() == ["T1"]
+
+
+@pytest.mark.parametrize("package", ["torch", "safetensors"])
+def test_a_package_that_the_worker_does_not_find(ready: PanelDriver, package: str) -> None:
+    ready.widget.logic.launcher = after(f"sys.modules[{package!r}] = None")
     ready.run()
     ready.assertIdle()
-    assert "'safetensors' is not installed: install it" in ready.status
+    assert f"'{package}' is not installed: install it" in ready.status
+    assert ready.volumes() == ["T1"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        ("", "There is no model 'tiny'; the models found are"),
+        ("weights.safetensors", "Get the model again."),
+    ],
+)
+def test_a_model_that_has_gone_since_it_was_listed(
+    ready: PanelDriver, models: Path, gone: str, words: str
+) -> None:
+    (models / "tiny" / gone).rename(models.parent / "elsewhere")
+    ready.run()
+    ready.assertIdle()
+    assert words in ready.status
+    assert ready.volumes() == ["T1"]
+
+
+def test_a_source_that_is_no_head_is_translated_with_a_warning(
+    ready: PanelDriver, models: Path
+) -> None:
+    """The shipped model's knowledge of heads, in the tiny model's card; the source is a box."""
+    flair = MODULE.parent / "Resources" / "Models" / "flair" / "card.json"
+    changeCard(models / "tiny", familiar=json.loads(flair.read_text("utf-8"))["familiar"])
+    ready.panel.chooser.list()
+    source = ready.parameters.sourceVolume
+    image = ready.slicer.util.arrayFromVolume(source)
+    image[:] = np.random.default_rng(0).integers(300, 900, image.shape)
+    ready.slicer.util.arrayFromVolumeModified(source)
+    ready.run()
+    ready.assertIdle()
+    assert ready.status.startswith("Done in ")
+    assert "don't look like the model's training images" in ready.status
+    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
 
 
 def test_the_memory_of_the_device_is_shown_where_it_is_chosen(ready: PanelDriver) -> None:
