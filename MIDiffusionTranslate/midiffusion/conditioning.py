@@ -167,6 +167,8 @@ class LMICondition:
         if self._responses is None:
             self._responses = lmi.responses(self.source)
         maps = lmi(self._responses, x, known)
+        if not isinstance(sigma, Tensor):
+            return maps
         return maps * (levels <= highest).to(maps)[:, None, None, None]
 
     def select(self, index: slice) -> LMICondition:

@@ -5,11 +5,13 @@ Within a patch of n samples, with g_pq = exp(-(u_p - u_q)^2 / 2 h^2):
     H(u) = -mean_p log mean_q g_pq,     H(u, v) the same with g_pq(u) g_pq(v),
     I = H(u) + H(v) - H(u, v) in nats,  normalised 2 I / (H(u) + H(v)).
 
-Two things make it fast and one makes it exact in float32:
+Three things make it fast and one makes it exact in float32:
 
 - a pair of samples depends only on the displacement between them, so the kernel is evaluated once
   per displacement and image (12 times for 3 x 3), not once per pair and patch (36);
 - the sums over q are windows in the space of displacements, and windows are separable;
+- two samples p share a logarithm, that of the product of their means (of more than two, the product
+  may be too near 0 for the digits of its gap);
 - everything is written with the *gap* g - 1 = expm1(...), so that the entropies of nearly flat
   patches, which are differences from zero, keep their digits, and those of flat ones are 0.
 """
@@ -81,7 +83,7 @@ def maps(
             found = value if found is None else torch.maximum(found, value)
         assert found is not None
         parts.append(found)
-    return torch.cat([part.reshape(-1) for part in parts]).view_as(u)
+    return _joined(parts, u)
 
 
 def entropies(u: Tensor, hood: Neighbourhood, bandwidth: float) -> Tensor:
@@ -91,8 +93,13 @@ def entropies(u: Tensor, hood: Neighbourhood, bandwidth: float) -> Tensor:
     parts = []
     for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
         gaps = _gaps(padded[b, y.start : y.stop + 2 * hood.margin], hood, factor)
-        parts.append(_entropy(gaps, hood, (y.stop - y.start, u.shape[2])).reshape(-1))
-    return torch.cat(parts).view_as(u)
+        parts.append(_entropy(gaps, hood, (y.stop - y.start, u.shape[2])))
+    return _joined(parts, u)
+
+
+def _joined(parts: list[Tensor], like: Tensor) -> Tensor:
+    """The tiles, in their order, as one stack of the shape of `like`."""
+    return parts[0] if len(parts) == 1 else torch.cat([p.reshape(-1) for p in parts]).view_as(like)
 
 
 def _displacements(hood: Neighbourhood) -> list[Displacement]:
@@ -121,6 +128,7 @@ def _entropy(gaps: Gaps, hood: Neighbourhood, size: tuple[int, int]) -> Tensor:
     height, width = size
     offsets = range(-radius, radius + 1)
     entropy: Tensor | None = None
+    waiting: Tensor | None = None
     for py in offsets:
         columns = {}
         for dx in range(-2 * radius, 2 * radius + 1):
@@ -145,7 +153,14 @@ def _entropy(gaps: Gaps, hood: Neighbourhood, size: tuple[int, int]) -> Tensor:
                     for first, block in (columns[dx] for dx in range(-radius - px, radius - px + 1))
                 ]
             )
-            term = total.mul_(1.0 / n).log1p()
+            total.mul_(1.0 / n)
+            if waiting is None and (py, px) != (radius, radius):
+                waiting = total
+                continue
+            if waiting is not None:  # (1 + a)(1 + b) - 1
+                total = (total + waiting).addcmul_(total, waiting)
+                waiting = None
+            term = total.log1p_()
             entropy = term if entropy is None else entropy.add_(term)
     assert entropy is not None
     return entropy.mul_(-1.0 / n)
