@@ -70,7 +70,8 @@ midiffusion benchmark lmi --json benchmarks/lmi_NAME.json
     "sampler": """## Evaluations that are enough
 
 The fewest of those tried from which on the SSIM against the real target stays within 1 % of that
-of the converged sample (129 evaluations of `dpmpp_2m`). [results.md](results.md) has the whole
+of the converged sample (129 evaluations of `dpmpp_2m`), with and without detail from the source
+([method.md](method.md), section 5). [results.md](results.md) has the whole
 table.
 
 ```
@@ -79,7 +80,9 @@ midiffusion benchmark sampler --data DATA --json benchmarks/sampler_NAME.json
     "growth": """## Growth with slices and pixels
 
 Two evaluations, each volume in a fresh process; memory is the rise over that process with the
-model loaded.
+model loaded and a volume of two slices translated. The network's memory does not grow with the number of slices,
+which go through it in batches; what grows is what has to stay of every slice, since all advance together: the
+volume itself, its LMI maps, and the solver's state.
 
 ```
 midiffusion benchmark speed --parts growth --json benchmarks/speed_growth_NAME.json
@@ -154,7 +157,10 @@ def _lmi(found: list[dict[str, Any]]) -> str:
 def _sampler(found: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(n for r in found for n in r["evaluations_for_99_percent_ssim"]))
     rows = [
-        [f"{report['model']}, {report['slices']} slices, {report['device']}"]
+        [
+            f"{report['model']}, {report['direction']}, {report['slices']} slices, "
+            f"{'with' if report['detail'] else 'without'} detail, {report['device']}"
+        ]
         + [str(report["evaluations_for_99_percent_ssim"].get(n) or "none tried") for n in names]
         for report in found
     ]

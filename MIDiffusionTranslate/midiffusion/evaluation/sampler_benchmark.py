@@ -1,11 +1,11 @@
 """`midiffusion benchmark sampler`: quality against network evaluations, for every sampler.
 
-Translates a few slices of the validation subjects (TCGA-LGG, T1 to FLAIR) with each sampler and
-number of evaluations, by the same call that users make and from the same noise. Two questions are
-answered apart: how near is the result to the *real* target (SSIM, PSNR in the head), and, for the
-samplers of the ODE, how near to the *converged* sample, the end of the same path in many steps. The
-former may peak before convergence: few steps blur, and a blurred image scores well. Samplers of the
-SDE have no path to converge along, and no distance.
+Translates a few slices of the validation subjects with each sampler and number of evaluations, by
+the same call that users make and from the same noise. Two questions are answered apart: how near is
+the result to the *real* target (SSIM, PSNR in the head), and, for the samplers of the ODE, how near
+to the *converged* sample, the end of the same path in many steps. The former may peak before
+convergence: few steps blur, and a blurred image scores well. Samplers of the SDE have no path to
+converge along, and no distance.
 
 Prints a table on stdout, progress on stderr; `--json` keeps the figures and names the device.
 """
@@ -29,11 +29,10 @@ from ..model import TranslationModel, load_model
 from ..samplers import SAMPLERS
 from ..volume import Volume
 from .baselines.diffusion import MIDiffusion, Sampling
-from .datasets import Subject, dataset
+from .datasets import DATASETS, Subject, dataset
 from .report import write_json
 from .scorer import score_subject
 
-_DATASET, _DIRECTION = "tcga-lgg", "t1:flair"
 _SIZE = 128
 _CONVERGED = "dpmpp_2m"
 _SHARE = 0.99
@@ -66,24 +65,29 @@ def main(argv: Sequence[str]) -> int:
             "--subjects, --slices, --converged and --evaluations must be at least 1."
         )
     model = load_model(options.model, options.model_folder)
-    loaded = dataset(_DATASET).load(options.data, _DIRECTION, "val")[: options.subjects]
+    data = dataset(options.dataset)
+    direction = options.direction or data.directions[0]
+    loaded = data.load(options.data, direction, "val", options.subjects)
     subjects = [spread(subject, options.slices) for subject in loaded]
     rows = measure(
         model,
         subjects,
+        direction.split(":")[1].upper(),
         options.samplers,
         sorted(set(options.evaluations)),
         options.converged,
         seed=options.seed,
         device=options.device,
+        detail=not options.no_detail,
     )
     report = {
         "version": __version__,
         "model": model.card.id,
         "weights_sha256": model.card.weights_sha256,
         "device": describe(choose_device(options.device)),
-        "dataset": _DATASET,
-        "direction": _DIRECTION,
+        "dataset": data.name,
+        "direction": direction,
+        "detail": not options.no_detail,
         "subjects": [subject.id for subject in subjects],
         "slices": sum(len(subject.target) for subject in subjects),
         "seed": options.seed,
@@ -102,38 +106,41 @@ def main(argv: Sequence[str]) -> int:
 def measure(
     model: TranslationModel,
     subjects: Sequence[Subject],
+    target: str,
     samplers: Sequence[str],
     budgets: Sequence[int],
     converged: int,
     *,
     seed: int = 0,
     device: str = "auto",
+    detail: bool = True,
 ) -> list[Row]:
     """A row for the converged sample (dpmpp_2m with `converged` evaluations), then one for
-    every sampler and budget."""
-    limit, first = _row(model, subjects, _CONVERGED, converged, None, seed, device)
+    every sampler and budget. target: modality, as the scorer takes it."""
+    last = Sampling(converged, 1, seed, _CONVERGED, device, detail)
+    limit, first = _row(model, subjects, target, last, None)
     rows = [first]
     for name in samplers:
         for budget in budgets:
             against = None if SAMPLERS[name].stochastic else limit
-            rows.append(_row(model, subjects, name, budget, against, seed, device)[1])
+            how = replace(last, steps=budget, sampler=name)
+            rows.append(_row(model, subjects, target, how, against)[1])
     return rows
 
 
 def _row(
     model: TranslationModel,
     subjects: Sequence[Subject],
-    sampler: str,
-    budget: int,
+    target: str,
+    how: Sampling,
     limit: Outputs | None,
-    seed: int,
-    device: str,
 ) -> tuple[Outputs, Row]:
-    method = MIDiffusion(model, Sampling(budget, 1, seed, sampler, device, detail=False))
+    assert how.sampler is not None and how.steps is not None
+    sampler, budget = how.sampler, how.steps
+    method = MIDiffusion(model, how)
     started = time.monotonic()
     outputs = {subject.id: method.translate(subject.source) for subject in subjects}
     seconds = time.monotonic() - started
-    target = _DIRECTION.split(":")[1].upper()
     figures = [score_subject(outputs[s.id], s, _SIZE, target) for s in subjects]
     distance = None
     if limit is not None:
@@ -205,7 +212,10 @@ def _parser() -> Arguments:
     add = parser.add_argument
     add("--model", default="flair", metavar="ID", help="bundle, by id or folder (default flair)")
     add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
+    add("--dataset", default="tcga-lgg", choices=DATASETS)
     add("--data", required=True, type=Path, metavar="DIR", help="folder of the collection")
+    add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
+    add("--no-detail", action="store_true", help="LMI alone: no detail from the source")
     add("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME")
     add("--evaluations", nargs="+", type=int, default=[1, 2, 4, 7, 10, 20, 40], metavar="N")
     add("--converged", type=int, default=129, metavar="N", help="evaluations of the limit")
