@@ -44,6 +44,7 @@ DELEGATED = {
     ("benchmark", "steering"): ("evaluation.steering", "how much LMI steers the result"),
     ("benchmark", "uncertainty"): ("evaluation.uncertainty", "doubt against the true error"),
     ("benchmark", "robustness"): ("evaluation.robustness", "what worse sources cost"),
+    ("benchmark", "windows"): ("evaluation.windows", "how far a result may follow its source"),
     ("benchmark", "sources"): ("evaluation.sources", "which sources a model warns of"),
 }
 

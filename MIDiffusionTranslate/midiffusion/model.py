@@ -116,7 +116,7 @@ class TranslationModel:
         try:
             source = source_slices(volume, units, grid, self.card.pixel_mm, place)
             head = head_mask(units) if agreement else None
-            window_mm = self._window_mm(volume) if detail else None
+            window_mm = self.window_mm(volume) if detail else None
             known = self._familiarity(source)
             mean, deviation, plain = self._mean_and_deviation(
                 source, grid, plan, on_step, units, window_mm
@@ -185,7 +185,7 @@ class TranslationModel:
         sde = VESDE(self.card.sigma_min, self.card.sigma_max)
         return Plan(chosen, chosen.steps(steps), sde, seed, samples)
 
-    def _window_mm(self, volume: Volume) -> float:
+    def window_mm(self, volume: Volume) -> float:
         """Width of the neighbourhood in which the result follows this source."""
         hounsfield = isinstance(self._intensity, HounsfieldIntensity)
         return WINDOW_CT_MM if hounsfield or is_ct(volume.data, volume.modality) else WINDOW_MM

@@ -1,0 +1,38 @@
+"""`midiffusion benchmark windows` on a miniature collection and an untrained bundle."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bundles import saveTiny
+from midiffusion.cli import main
+from PIL import Image
+
+SPLITS = json.loads(resources.files("midiffusion.training").joinpath("splits.json").read_text())
+
+
+def test_each_window_is_tried_on_training_subjects(tmp_path: Path, capsys: Any) -> None:
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    tiles = np.zeros((3, 128, 128, 3), dtype=np.uint8)
+    tiles[:, (x / 0.6) ** 2 + (y / 0.8) ** 2 < 1] = 160, 130, 0
+    tiles[:, (x / 0.2) ** 2 + (y / 0.3) ** 2 < 1] = 60, 230, 0
+    data = tmp_path / "tcga_lgg"
+    data.mkdir()
+    sheet = Image.fromarray(tiles.reshape(-1, 128, 3), "RGB")
+    for subject in SPLITS["tcga_lgg"]["train"]:
+        sheet.save(data / f"{subject}.webp", lossless=True, exact=True)
+    bundle, out = saveTiny(tmp_path / "tiny"), tmp_path / "windows.json"
+    arguments = ["--model", bundle, "--data", data, "--json", out, "--device", "cpu", "--steps", 1]
+    arguments += ["--subjects", 2, "--slices", 1, "--widths", 0, 1, 8]
+    assert main(["benchmark", "windows", *map(str, arguments)]) == 0
+    report = json.loads(out.read_text())
+    assert set(report["subjects"]) <= set(SPLITS["tcga_lgg"]["train"])
+    assert (len(report["subjects"]), report["slices"]) == (2, 2)
+    ssim = [report["widths_mm"][width]["ssim"]["value"] for width in ("0", "1", "8")]
+    # What an untrained network makes is noise: the more it is averaged, the better.
+    assert ssim[0] < ssim[1] < ssim[2]
+    assert capsys.readouterr().out.count("\n| ") == 5
