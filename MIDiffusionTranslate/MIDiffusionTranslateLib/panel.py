@@ -28,6 +28,7 @@ from .durations import Durations, RunClock, Work
 from .modelchooser import ModelChooser
 from .parameters import DEVICES, ComputerSettings, Sampler, TranslateParameters
 from .preview import pixmapOf
+from .sidebyside import SideBySide
 
 PREVIEW_PIXELS = 160
 
@@ -69,6 +70,7 @@ class TranslatePanel:
         ui.deviceSelector.connect("currentIndexChanged(int)", self.onDeviceChosen)
         ui.previewCheckBox.connect("toggled(bool)", lambda _on: self._showPreview(None))
         self.agreement = AgreementLine(ui)
+        self.sideBySide = SideBySide(ui)
         self.comparison = ComparisonSection(ui, logic)
         self.deviceMemory = DeviceMemory(ui, logic, settings, packages)
         self.download = DownloadLine(ui, logic, self.chooser, self.say, self.refresh)
@@ -250,6 +252,7 @@ class TranslatePanel:
     def abandon(self, sentence: str = "") -> None:
         """Ends what runs, at once: the scene or the module goes away."""
         self.agreement.forget()
+        self.sideBySide.forget()
         for part in (self.comparison, self.batch, self.deviceMemory):
             part.abandon()
         if self.job is not None:
@@ -290,6 +293,7 @@ class TranslatePanel:
         if self._measured is not None:
             self.durations.learn(*self._measured, job.elapsed_s)
         self.show(self._source, job.node)
+        self.sideBySide.offer(self._source, job.node)
         self.agreement.show(job)
         self.comparison.offer(job.node)
 
