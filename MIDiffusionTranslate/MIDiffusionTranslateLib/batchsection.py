@@ -91,6 +91,7 @@ class BatchSection:
             view.addItem(name)  # an item made here might be Python's, and go with its name
             ticked = key not in self._unticked
             view.item(row).setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+            view.item(row).setToolTip(name)
         view.blockSignals(blocked)
 
     def _onTicked(self, item: Any) -> None:
@@ -223,7 +224,7 @@ class BatchSection:
             }[item.state]
             entry = view.item(row)
             entry.setText(f"{words}: {item.name}" if words else item.name)
-            entry.setToolTip(item.message or item.result)
+            entry.setToolTip("\n".join(filter(None, (item.name, item.result, item.message))))
         view.blockSignals(blocked)
 
     def _onDone(self, batch: Batch) -> None:

@@ -57,7 +57,7 @@ def cardText(card: ModelCard) -> str:
         licence += " " + _("(non-commercial)")
     lines = (
         (_("Makes"), html.escape(card.target_modality)),
-        (_("Expects"), html.escape(f"{card.anatomy}; {card.field_of_view}")),
+        (_("Expects"), html.escape(f"{card.anatomy}. {card.field_of_view}")),
         (_("Licence"), licence),
     )
     return "<br>".join(f"<b>{title}:</b> {text}" for title, text in lines)

@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "MIDiffusionTranslate")]
 
 import host  # noqa: E402
 from bundleserver import serving  # noqa: E402
+from host.views import addViews  # noqa: E402
 from trainingimages import quickLauncher, saveVolumes  # noqa: E402
 
 WIDTH = 350
@@ -94,6 +95,7 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[0]) if arguments else ROOT / "out" / "screenshots"
     with tempfile.TemporaryDirectory() as settings:
         session = host.start(settings)
+        addViews(session.scene)
         camera = Photographer(folder, session)
         _photograph(camera)
         session.renew(settings)

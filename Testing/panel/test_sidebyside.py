@@ -5,29 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from host.views import FOUR_UP, NAMES, addViews
 from panel.conftest import PanelDriver
-
-NAMES = ("Red", "Yellow", "Green")
-FOUR_UP = 3
 
 
 @pytest.fixture
-def views(session: Any) -> Any:
-    """As the application makes them; the views are somewhere, and Yellow looks from the side."""
+def layout(session: Any) -> Any:
+    """The views are somewhere, and Yellow looks from the side."""
     import slicer
 
-    scene, layout = slicer.mrmlScene, slicer.vtkMRMLLayoutNode()
-    for arrangement in (FOUR_UP, layout.SlicerLayoutSideBySideView):
-        layout.AddLayoutDescription(arrangement, "<layout type='horizontal'/>")
-    scene.AddNode(layout)
-    layout.SetViewArrangement(FOUR_UP)
+    layout = addViews(slicer.mrmlScene)
     for number, name in enumerate(NAMES):
-        for kind in (slicer.vtkMRMLSliceNode, slicer.vtkMRMLSliceCompositeNode):
-            node = kind()
-            node.SetSingletonTag(name)
-            node.SetLayoutName(name)
-            scene.AddNode(node)
-        view = scene.GetNodeByID(f"vtkMRMLSliceNode{name}")
+        view = slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}")
         view.SetFieldOfView(100 + number, 200 + number, 1)
         view.GetSliceToRAS().SetElement(2, 3, 10 * number + 5)
         view.GetSliceToRAS().SetElement(0, 0, 1 - number)
@@ -49,7 +38,7 @@ def state(driver: PanelDriver) -> list[Any]:
     return seen
 
 
-def test_side_by_side_and_back(views: Any, ready: PanelDriver) -> None:
+def test_side_by_side_and_back(layout: Any, ready: PanelDriver) -> None:
     import slicer
 
     box = ready.ui.sideBySideCheckBox
@@ -73,7 +62,7 @@ def test_side_by_side_and_back(views: Any, ready: PanelDriver) -> None:
     ready.run()  # the next result takes the place of the first
     newest = ready.volumeNodes()[2].GetID()
     assert state(ready)[7] == newest
-    views.SetViewArrangement(FOUR_UP + 1)  # by the user, who is not overruled
+    layout.SetViewArrangement(FOUR_UP + 1)  # by the user, who is not overruled
     box.click()
     after = state(ready)
     assert after[0] == FOUR_UP + 1 and after[1:3] == after[7:9] == [source.GetID(), newest]
