@@ -18,7 +18,7 @@ from torch import Tensor
 
 # Standard deviations of the neighbourhoods. Between contrasts of MR a line fits far; bone and air
 # against either do not. Chosen on training subjects (docs/results.md).
-WINDOW_MM, WINDOW_CT_MM = 5.0, 2.3
+WINDOW_MM, WINDOW_CT_MM = 5.0, 1.7
 # Squared model units: where the source varies less than this, the result is averaged instead.
 _LEAST_VARIANCE = 1e-4
 _REACH = 3.0  # standard deviations after which a window ends

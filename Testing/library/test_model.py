@@ -151,8 +151,8 @@ def test_detail_finer_than_the_models_pixels_comes_from_the_source(model, volume
     ("modality", "intensity", "window"),
     [
         ("MR", PercentileIntensity(), 5.0),
-        ("CT", PercentileIntensity(), 2.3),
-        ("MR", HounsfieldIntensity(), 2.3),
+        ("CT", PercentileIntensity(), 1.7),
+        ("MR", HounsfieldIntensity(), 1.7),
     ],
 )
 def test_the_window_of_detail_is_narrower_with_ct_on_either_side(
