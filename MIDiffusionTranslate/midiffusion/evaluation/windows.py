@@ -116,7 +116,7 @@ def _parser() -> Arguments:
     add("--dataset", default="tcga-lgg", choices=DATASETS)
     add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
     add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
-    add("--widths", nargs="+", type=float, default=[0, 1.7, 2.3, 3.3, 5, 6.7], metavar="MM")
+    add("--widths", nargs="+", type=float, default=[0, 1.3, 1.7, 2.3, 3.3, 5, 6.7], metavar="MM")
     add("--subjects", type=int, default=8, metavar="N", help="spread over all (default 8)")
     add("--slices", type=int, default=4, metavar="N", help="of each subject (default 4)")
     add("--steps", type=int, metavar="N", help="network evaluations (default: the card's)")
