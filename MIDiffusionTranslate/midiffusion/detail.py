@@ -13,7 +13,6 @@ the model's larger pixels can't show.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 # Standard deviations of the neighbourhoods. Between contrasts of MR a line fits far; bone and air
@@ -33,8 +32,13 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> tuple
         gap: distance of neighbouring slices, pixels; 0 if they are to be fitted each by itself.
     """
 
+    slices, rows, columns = result.shape
+    through = _averaging(slices, sigma / gap if gap > 0 else 0.0, result)
+    down, across = _averaging(rows, sigma, result), _averaging(columns, sigma, result)
+
     def mean(image: Tensor) -> Tensor:
-        return _gaussian_mean(image, (sigma / gap if gap > 0 else 0.0, sigma, sigma))
+        in_plane = down @ image @ across.T
+        return (through @ in_plane.reshape(slices, -1)).reshape(image.shape)
 
     mean_source, mean_result = mean(source), mean(result)
     variance = (mean(source * source) - mean_source.square()).clamp_(min=0)
@@ -44,17 +48,14 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> tuple
     return mean(slope), mean(mean_result - slope * mean_source)
 
 
-def _gaussian_mean(image: Tensor, sigmas: tuple[float, float, float]) -> Tensor:
-    """[S, H, W] averaged along each axis, the outermost values repeated beyond the border."""
-    for axis, sigma in enumerate(sigmas):
-        reach = round(_REACH * sigma)
-        if reach == 0:
-            continue
-        place = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
-        kernel = torch.exp(-0.5 * (place / sigma).square())
-        lines = image.movedim(axis, -1)
-        shape = lines.shape
-        padded = F.pad(lines.reshape(-1, 1, shape[-1]), (reach, reach), mode="replicate")
-        averaged = F.conv1d(padded, (kernel / kernel.sum())[None, None])
-        image = averaged.reshape(shape).movedim(-1, axis)
-    return image
+def _averaging(size: int, sigma: float, like: Tensor) -> Tensor:
+    """[size, size]: each row a Gaussian round its own place, what lies beyond the border added to
+    the outermost value. As a matrix, since a product with one is far quicker than a convolution of
+    a single channel."""
+    reach = round(_REACH * sigma)
+    steps = torch.arange(-reach, reach + 1, device=like.device)
+    weights = torch.exp(-0.5 * (steps.to(like.dtype) / max(sigma, 1e-6)).square())
+    places = torch.arange(size, device=like.device)[:, None] + steps
+    matrix = like.new_zeros(size, size)
+    weights = (weights / weights.sum()).expand_as(places)
+    return matrix.scatter_add_(1, places.clamp_(0, size - 1), weights)
