@@ -80,9 +80,9 @@ midiffusion benchmark sampler --data DATA --json benchmarks/sampler_NAME.json
     "growth": """## Growth with slices and pixels
 
 Two evaluations, each volume in a fresh process; memory is the rise over that process with the
-model loaded and a volume of two slices translated. The network's memory does not grow with the number of slices,
-which go through it in batches; what grows is what has to stay of every slice, since all advance together: the
-volume itself, its LMI maps, and the solver's state.
+model loaded and a volume of two slices translated. The network's memory does not grow with the
+number of slices, which go through it in batches; what grows is what has to stay of every slice,
+since all advance together: the volume itself, its LMI maps, and the solver's state.
 
 ```
 midiffusion benchmark speed --parts growth --json benchmarks/speed_growth_NAME.json

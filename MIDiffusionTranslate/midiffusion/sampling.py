@@ -109,7 +109,10 @@ def draw_samples(
     sigmas = karras_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
     for sample in range(plan.samples):
         noise = SharedNoise(plan.seed, sample, source, plan.gap)
-        yield plan.sampler.sample(denoise, plan.sde.prior(noise(0)), sigmas, noise=noise)
+        made = plan.sampler.sample(denoise, plan.sde.prior(noise(0)), sigmas, noise=noise)
+        if sample + 1 == plan.samples:
+            del maps, known, condition  # most of what a run holds: whoever takes this needs room
+        yield made
 
 
 class SharedNoise:

@@ -42,7 +42,8 @@ def test_one_command_measures_everything(tiny, tmp_path, capsys):
     assert (run["slices"], run["size"], run["steps"]) == (3, 64, 4)
     assert list(run["stages"]) == list(STAGES) and min(run["stages"].values()) > 0
     point = report["growth"]["slices"]["points"][0]
-    assert (point["slices"], point["size"]) == (2, 64) and point["seconds"] > 0
+    assert (point["slices"], point["size"]) == (2, 64)
+    assert point["seconds"] > 0 and point["wall_s"] > 0
     assert (point["memory_bytes"] is not None) == sys.platform.startswith("linux")
     start = report["startup"]
     assert 0 < start["first_event"] < start["first_progress"] < start["done"]
@@ -107,12 +108,21 @@ def test_exponent_of_a_power_law():
     assert growth.exponent([16], [1.0]) is None
 
 
+def test_memory_of_a_further_slice():
+    assert growth.per_slice([16, 32, 512], [7 + 3 * n for n in (16, 32, 512)]) == pytest.approx(3)
+    assert growth.per_slice([16, 32], [100, None]) is None
+
+
 def test_growth_of_an_unknown_memory_is_not_measured():
-    point = {"slices": 2, "size": 64, "seconds": 1.0, "memory_bytes": None}
+    point = {"slices": 2, "size": 64, "seconds": 1.0, "wall_s": 1.5, "memory_bytes": None}
     axis = {"points": [point], "time_exponent": 1.04, "memory_exponent": None}
     report = {"device": "cuda:0 (GPU)", "threads": 3, "precision": "bfloat16", "torch": "2"}
-    report |= {"note": "", "growth": {"steps": 2, "slices": axis, "size": axis}}
+    grown = {"steps": 2, "slices": axis, "size": axis, "bytes_per_slice": None}
+    report |= {"note": "", "growth": grown}
     assert "time grows to the power 1.04, memory not measured" in exponents(report)
+    assert "each further slice" not in exponents(report)
+    report["growth"]["bytes_per_slice"] = 2.5e6
+    assert "each further slice of 64 x 64 pixels takes 2.50 MB" in exponents(report)
     assert "| cuda:0 (GPU), 3 threads, bfloat16, PyTorch 2 | 2 | 64 x 64 |" in markdown([report])
 
 

@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
     [ROOT / "README.md", ROOT / "MIDiffusionTranslate/Resources/Models/README.md"]
     + list((ROOT / "docs").glob("*.md"))
 )
-_COMMAND = re.compile(r"(?:\S*/)?(?:python\S* -m )?(?:\S*/)?midiffusion (.*)")
+_COMMAND = re.compile(r"(?:timeout \d+ )?(?:\S*/)?(?:python\S* -m )?(?:\S*/)?midiffusion (.*)")
 
 
 def commands(text: str) -> list[str]:
@@ -34,7 +34,7 @@ def commands(text: str) -> list[str]:
 
 def read(command: str) -> None:
     """Parses the arguments as the command line would, and does nothing else."""
-    words = shlex.split(command, comments=True)
+    words = shlex.split(re.split(r"\s(?:&|\d?>|\|)", command)[0], comments=True)
     for names, (module, _) in cli.DELEGATED.items():
         if tuple(words[: len(names)]) == names:
             parser = importlib.import_module(f"midiffusion.{module}")._parser()
@@ -77,6 +77,7 @@ def test_commands_are_found_wherever_they_stand():
         "benchmark steering --root DATA",
         "translate a --to b",
         "benchmark fun",
+        "benchmark fun > log 2>&1 &",
     ],
 )
 def test_a_command_that_rots_is_found(command):

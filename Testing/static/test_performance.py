@@ -24,7 +24,7 @@ def test_the_document_is_up_to_date(maker):
 def test_a_changed_figure_changes_the_document(maker, tmp_path):
     for path in maker.RESULTS.glob("lmi_*.json"):
         shutil.copy(path, tmp_path)
-    point = {"slices": 16, "size": 128, "seconds": 1.25, "memory_bytes": 3_000_000}
+    point = {"slices": 16, "size": 128, "seconds": 1.25, "wall_s": 2, "memory_bytes": 3_000_000}
     axis = {"points": [point], "time_exponent": 1.01, "memory_exponent": 0.4}
     speed = {
         "device": "cpu (some, 3 threads)",
@@ -32,11 +32,13 @@ def test_a_changed_figure_changes_the_document(maker, tmp_path):
         "torch": "9.9",
         "precision": "float32",
         "note": "a note",
-        "growth": {"steps": 2, "slices": axis, "size": axis},
+        "growth": {"steps": 2, "slices": axis, "size": axis, "bytes_per_slice": 1e6},
     }
     (tmp_path / "speed_some.json").write_text(json.dumps(speed))
     before, drawn = maker.document(tmp_path), maker.digest(tmp_path)
-    line = "| cpu (some, 3 threads), float32, PyTorch 9.9; a note | 16 | 128 x 128 | 1.25 | 3 |"
+    line = (
+        "| cpu (some, 3 threads), float32, PyTorch 9.9; a note | 16 | 128 x 128 | 1.25 | 2.00 | 3 |"
+    )
     assert line in before and "time grows to the power 1.01, memory 0.40" in before
     point["seconds"] = 1.5
     (tmp_path / "speed_some.json").write_text(json.dumps(speed))

@@ -134,6 +134,10 @@ def _growth(device: torch.device, options: argparse.Namespace) -> dict[str, Any]
             "time_exponent": growth.exponent(along, [found.seconds for found in points]),
             "memory_exponent": growth.exponent(along, [found.memory_bytes for found in points]),
         }
+    along_slices = [growth.Point(**found) for found in report["slices"]["points"]]
+    report["bytes_per_slice"] = growth.per_slice(
+        [found.slices for found in along_slices], [found.memory_bytes for found in along_slices]
+    )
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,12 +20,15 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Point:
-    """One volume in a fresh process. memory_bytes: rise over that process before, with the model
-    loaded and a smaller volume translated; None where it can't be measured."""
+    """One volume in a fresh process. seconds: as `timing.clock` counts them, processor time where
+    one thread of a CPU does everything; wall_s: by the clock on the wall in any case.
+    memory_bytes: rise over that process before, with the model loaded and a smaller volume
+    translated; None where it can't be measured."""
 
     slices: int
     size: int
     seconds: float
+    wall_s: float
     memory_bytes: int | None
 
 
@@ -34,20 +38,28 @@ def point(model: TranslationModel, device: torch.device, slices: int, size: int)
     small = phantom(2, 64, card.pixel_mm, card.orientation)
     model.translate(small, steps=STEPS, device=name)
     volume = phantom(slices, size, card.pixel_mm, card.orientation)
-    taken: list[float] = []
+    taken: list[tuple[float, float]] = []
 
     def run() -> None:
-        start = clock(device)
+        start, wall = clock(device), time.perf_counter()
         model.translate(volume, steps=STEPS, device=name)
-        taken.append(clock(device) - start)
+        taken.append((clock(device) - start, time.perf_counter() - wall))
 
     rise = memory_rise(run, name)
-    return Point(slices, size, taken[0], rise)
+    return Point(slices, size, *taken[0], rise)
 
 
 def read_point(text: str) -> Point:
     """What a process printed for its point."""
     return Point(**json.loads(text))
+
+
+def per_slice(slices: Sequence[int], memory: Sequence[int | None]) -> float | None:
+    """Bytes that each further slice takes, least squares; None where a value is missing."""
+    known = [value for value in memory if value is not None]
+    if len(known) < len(memory) or len(known) < 2:
+        return None
+    return float(np.polyfit(slices, known, 1)[0])
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float | None]) -> float | None:

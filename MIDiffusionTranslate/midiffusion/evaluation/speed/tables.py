@@ -26,7 +26,7 @@ def table(reports: Sequence[Report], part: str) -> str:
     having = [report for report in reports if part in report]
     if part == "growth":
         rows = [row for report in having for row in _growth_rows(report)]
-        header = ["device", "slices", "pixels", "seconds", "MB"]
+        header = ["device", "slices", "pixels", "seconds", "on the wall", "MB"]
         return markdown_table(header, rows) if rows else ""
     columns = _COLUMNS[part]
     rows = [[place(report)] + [text(report[part]) for _, text in columns] for report in having]
@@ -47,7 +47,15 @@ def exponents(report: Report) -> str:
         found = report["growth"][axis]
         time, memory = (found[f"{name}_exponent"] for name in ("time", "memory"))
         words.append(f"with {what} time grows to the power {_power(time)}, memory {_power(memory)}")
+    more = report["growth"]["bytes_per_slice"]
+    if more is not None:
+        words.append(f"each further slice of {_side(report)} pixels takes {more / 1e6:.2f} MB")
     return f"{place(report)}: {'; '.join(words)}."
+
+
+def _side(report: Report) -> str:
+    side = report["growth"]["slices"]["points"][0]["size"]
+    return f"{side} x {side}"
 
 
 def _power(value: float | None) -> str:
@@ -62,6 +70,7 @@ def _growth_rows(report: Report) -> list[list[str]]:
             str(point["slices"]),
             f"{point['size']} x {point['size']}",
             f"{point['seconds']:.2f}",
+            f"{point['wall_s']:.2f}",
             "" if point["memory_bytes"] is None else f"{point['memory_bytes'] / 1e6:.0f}",
         ]
         for point in points
