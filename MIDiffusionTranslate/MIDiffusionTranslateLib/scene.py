@@ -111,18 +111,20 @@ def _addLayer(place: Place, layer: Layer, onAdded: Callable[[Any], None]) -> Non
     for key, value in layer.attributes.items():
         node.SetAttribute(ATTRIBUTE_PREFIX + key, value)
     node.CopyOrientation(place.geometry)  # the numbers themselves, never a decomposed matrix
-    node.SetAndObserveImageData(_image(layer.data))
+    image = _image(layer.data)
     if place.scene.AddNode(node) is None:
         raise RuntimeError("the scene refused the new volume")
     onAdded(node)
     if place.transformID and place.scene.GetNodeByID(place.transformID) is not None:
         node.SetAndObserveTransformNodeID(place.transformID)
+    # Before the image, whose histogram would be taken for a window that nobody wants.
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     if display is not None:
         low, high = layer.displayed or _range(layer.data)
         display.SetAutoWindowLevel(False)
         display.SetWindowLevelMinMax(low, high)
+    node.SetAndObserveImageData(image)
     _putBeside(place, node)
 
 
