@@ -9,8 +9,8 @@ is in model units (docs/deviations.md says where this departs from the paper). T
 count in the process: how finely it is cut is the affair of a schedule (`karras_sigmas`,
 `geometric_sigmas`), which a sampler is given.
 
-Training uses `perturb`, translating the range and prior of `VESDE` and `karras_sigmas`. The rest is
-the contract of the SDE, for those who write eq. 13 in its own time or bring a sampler or a score
+Training uses `perturb`, translating the range and prior of `VESDE` and `geometric_sigmas`. The rest
+is the contract of the SDE, for those who write eq. 13 in its own time or bring a sampler or a score
 model of another origin: the clock, the diffusion coefficient, the way between score and denoiser,
 and the levels at equal steps of that clock.
 

@@ -16,7 +16,7 @@ from .conditioning import LMICondition, LMISettings
 from .denoiser import Denoiser
 from .device import memory_bytes
 from .lmi.layer import Responses
-from .noise import VESDE, karras_sigmas
+from .noise import VESDE, geometric_sigmas
 from .precision import computing_in
 from .samplers import Sampler
 
@@ -106,7 +106,7 @@ def draw_samples(
         report.evaluation_done(estimate)
         return estimate
 
-    sigmas = karras_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
+    sigmas = geometric_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
     for sample in range(plan.samples):
         noise = SharedNoise(plan.seed, sample, source, plan.gap)
         made = plan.sampler.sample(denoise, plan.sde.prior(noise(0)), sigmas, noise=noise)

@@ -15,7 +15,7 @@ from midiffusion.evaluation.speed.timing import phantom
 from midiffusion.grid import SliceGrid
 from midiffusion.model import load_model
 from midiffusion.names import ORIENTATIONS
-from midiffusion.noise import karras_sigmas
+from midiffusion.noise import geometric_sigmas
 
 CPU = torch.device("cpu")
 
@@ -78,7 +78,7 @@ def test_evaluations_with_cross_maps_are_counted_on_the_cards_schedule(tiny):
     loaded = load_model(tiny)
     found = evaluation.measure(loaded, CPU, 64, 1)
     card = loaded.card
-    levels = karras_sigmas(card.default_steps, card.sigma_min, card.sigma_max)[:-1]
+    levels = geometric_sigmas(card.default_steps, card.sigma_min, card.sigma_max)[:-1]
     assert found.evaluations == len(levels) == 4
     assert found.with_cross == sum(float(level) <= 1.0 for level in levels)
     assert 0 < found.with_cross < 4

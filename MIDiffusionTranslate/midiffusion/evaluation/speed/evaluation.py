@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...batching import SliceBatches
 from ...conditioning import LMICondition, LMISettings
 from ...model import TranslationModel
-from ...noise import karras_sigmas
+from ...noise import geometric_sigmas
 from ...precision import computing_in, network_dtype
 from ...samplers import SAMPLERS
 from ...sampling import reproducible
@@ -84,7 +84,7 @@ def measure(model: TranslationModel, device: torch.device, size: int, repeats: i
     source, x = torch.rand(2, batch, 1, size, size, generator=generator).to(device)
     level = torch.full((1,), settings.cross_sigma_max, device=device)
     levels = level.expand(batch)
-    schedule = karras_sigmas(*_default_levels(model))[:-1]
+    schedule = geometric_sigmas(*_default_levels(model))[:-1]
 
     def seconds(compute: Callable[[], object]) -> float:
         return best_seconds(compute, device, repeats) / batch
