@@ -153,6 +153,7 @@ class Check:
         actions: dict[str, Callable[[], object]] = {
             "the self-test passes": self.slicer.selfTests[MODULE],
             "a click on Translate translates": self.translate,
+            "source and result stand side by side, and go back": self.sideBySide,
             "a click on Cancel cancels": self.cancel,
             "closing the scene ends a translation": self.closeScene,
         }
@@ -212,6 +213,18 @@ class Check:
         self.expect(ui.statusLabel.text.startswith("Done in "), ui.statusLabel.text)
         self.picture("3-panel-done")
         self.views("3-views")
+
+    def sideBySide(self) -> None:
+        box = self.widget.ui.sideBySideCheckBox
+        layout = self.slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+        if box.isHidden():
+            raise unittest.SkipTest("there is no result, or there are no slice views")
+        before = layout.GetViewArrangement()
+        box.click()
+        self.expect(layout.GetViewArrangement() == layout.SlicerLayoutSideBySideView)
+        self.picture("3-side-by-side")
+        box.click()
+        self.expect(layout.GetViewArrangement() == before, "the layout did not come back")
 
     def cancel(self) -> None:
         ui, before = self.start(), self.slicer.mrmlScene.GetNumberOfNodes()
