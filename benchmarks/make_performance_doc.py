@@ -3,8 +3,8 @@
     make performance        (or: python benchmarks/make_performance_doc.py)
 
 Which file belongs to which table its name says: `lmi_*.json`, `sampler_*.json`, `speed_*.json`.
-No figure in a table is written by hand, and a test compares the document with the files. The picture
-carries a digest of the figures that it shows; drawing it needs matplotlib.
+No figure of a result file is written by hand, and a test compares the document with the files. The
+picture carries a digest of the figures that it shows; drawing it needs matplotlib.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ Not kept:
 - *int8 convolutions*: one layer of the network takes .49 to .64 of its time in bfloat16, but only
   the convolutions would gain, each model would need a calibration of its own, and the quantisation
   that comes with PyTorch is on its way out. What the quality would be was not measured.
-- *torch.compile* on a CPU: needs a C++ compiler, which users of Slicer rarely have, and had taken 18
-  processor seconds, as much as a volume, without being ready when the attempt was ended. What it
-  would save was not measured; for a GPU see [gpu-runbook.md](gpu-runbook.md).
+- *torch.compile* on a CPU: needs a C++ compiler, which users of Slicer rarely have, and had taken
+  18 processor seconds, as much as a volume, without being ready when the attempt was ended. What
+  it would save was not measured; for a GPU see [gpu-runbook.md](gpu-runbook.md).
 - *The source's kernels kept for all steps*: by their number a fifth of the cross maps' work (not
   measured), for as much memory again as a run has (48 bytes a pixel).
 - *All displacements of LMI in one tensor* (a third of the operations): no faster on one thread,
