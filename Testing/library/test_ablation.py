@@ -97,6 +97,15 @@ def test_rows_are_trained_with_their_change_and_kept(arguments, monkeypatch, tmp
     assert not trained and capsys.readouterr().out == text
 
 
+def test_the_change_is_of_the_same_subjects():
+    shipped = {"a": {"ssim": 0.2}, "b": {"ssim": 0.6}}
+    changed = {"b": {"ssim": 0.66}, "a": {"ssim": 0.25}}
+    lines = ablation.markdown({"as shipped": shipped, "one scale": changed}).splitlines()
+    assert lines[-1].startswith("| one scale | 0.055 (0.050 to 0.060) |")
+    assert lines[-2].startswith("| as shipped |  |")
+    assert "| one scale |  |" in ablation.markdown({"one scale": changed})  # nothing to compare
+
+
 def test_rows_of_other_settings_are_not_mixed(arguments, monkeypatch):
     ablation.main([*arguments, "as shipped"])
     with pytest.raises(InvalidParameter, match="other settings"):

@@ -23,6 +23,7 @@ from ..device import choose_device, describe
 from ..errors import InvalidParameter, UnreadableFile
 from ..training.configuration import TrainingConfig
 from .baselines.method import Budget
+from .bootstrap import interval
 from .cells import digest
 from .datasets import DATASETS, Subject, dataset
 from .datasets.subject import chosen
@@ -33,11 +34,12 @@ SIZE = 64
 _NETWORK = {"channels": [32, 64, 96, 128], "blocks": 1, "patch": 2}
 _PLAIN = {"mapping": "none", "texture": 0.0, "bias": 0.0, "blur": 0.0, "noise": 0.0, "shift": 0.0}
 
+SHIPPED = "as shipped"
 # Fields of `TrainingConfig` that a row changes; those of `lmi` and `contrast` one by one. What is
 # in `_SAMPLING` is an argument of `FromScratch.sampled`, and needs no training of its own; `cross`
 # chooses the class.
 ROWS: dict[str, Mapping[str, Any]] = {
-    "as shipped": {},
+    SHIPPED: {},
     "mean of 4 samples": {"samples": 4},
     "1 evaluation": {"evaluations": 1},
     "contrast as it is": {"contrast": _PLAIN, "extraction": 0.0},
@@ -108,16 +110,27 @@ def main(argv: Sequence[str]) -> int:
 
 
 def markdown(rows: Mapping[str, Mapping[str, SubjectFigures]]) -> str:
-    """A row per setting, a column per figure (of subjects, by row), with intervals by subject."""
+    """A row per setting, a column per figure (of subjects, by row), with intervals by subject; the
+    change of SSIM against `SHIPPED`, where that is a row, is of the same subjects."""
     summaries = {name: summary(figures) for name, figures in rows.items()}
     shown = [f for f in FIGURES if f.key in ("ssim", "psnr", "ssim_full", "psnr_full", "mae")]
+    shipped = rows.get(SHIPPED)
     return markdown_table(
-        ["Changed", *(f.heading for f in shown)],
+        ["Changed", "SSIM head, change", *(f.heading for f in shown)],
         [
-            [name, *(estimate_text(values.get(f.key), f.decimals) for f in shown)]
+            [
+                name,
+                "" if shipped is None or name == SHIPPED else _change(rows[name], shipped),
+                *(estimate_text(values.get(f.key), f.decimals) for f in shown),
+            ]
             for name, values in summaries.items()
         ],
     )
+
+
+def _change(row: Mapping[str, SubjectFigures], shipped: Mapping[str, SubjectFigures]) -> str:
+    differences = [row[subject]["ssim"] - found["ssim"] for subject, found in shipped.items()]
+    return estimate_text(interval(differences), 3)
 
 
 def _by_training(rows: Sequence[str]) -> list[list[str]]:
