@@ -233,12 +233,15 @@ def draw(folder: Path, target: Path) -> None:
             memory = [(point["memory_bytes"] or float("nan")) / 1e6 for point in points]
             for row, values in enumerate(([point["seconds"] for point in points], memory)):
                 axes[row, column].loglog(along, values, "o-", label=place(report))
+                axes[row, column].set_xticks(along, [str(value) for value in along])
+                axes[row, column].set_xticks([], minor=True)
     for column, name in enumerate(("slices of 128 x 128 pixels", "side of a slice, pixels")):
         axes[1, column].set_xlabel(name)
     for row, name in enumerate(("seconds, two evaluations", "memory, MB")):
         axes[row, 0].set_ylabel(name)
-    if axes[0, 0].lines:
-        axes[0, 0].legend(fontsize=6)
+    named = axes[0, 0].get_legend_handles_labels()
+    if named[0]:
+        figure.legend(*named, loc="outside upper left", fontsize=7)
     figure.savefig(target, metadata={"Date": None, "Description": digest(folder)})
     pyplot.close(figure)
 
