@@ -95,7 +95,7 @@ def test_enough_is_where_quality_stays_near_the_converged():
         return Row(name, evaluations, evaluations, ssim, 20.0, None, 0.0)
 
     rows = [row("heun", 129, 0.8)]
-    rows += [row("heun", n, s) for n, s in ((1, 0.80), (3, 0.5), (5, 0.793), (9, 0.8))]
+    rows += [row("heun", n, s) for n, s in ((1, 0.80), (3, 0.9), (5, 0.793), (9, 0.8))]
     rows += [row("dpmpp_2m", n, s) for n, s in ((1, 0.8), (4, 0.79))]
     assert enough(rows) == {"heun": 5, "dpmpp_2m": None}
 
