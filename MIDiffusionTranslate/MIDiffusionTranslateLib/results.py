@@ -48,9 +48,13 @@ def addResult(
     )
 
 
+# Of the provenance; detailMm is None where no detail was taken.
+_USED = ("version", "steps", "seed", "samples", "sampler", "detailMm")
+
+
 def _attributes(place: Place, card: ModelCard, provenance: dict[str, Any]) -> dict[str, str]:
     """What a result says of its origin."""
-    used = {key: str(provenance[key]) for key in ("version", "steps", "seed", "samples")}
+    used = {key: str(provenance[key]) for key in _USED}
     return {
         "model": card.id,
         "weightsSHA256": card.weights_sha256,

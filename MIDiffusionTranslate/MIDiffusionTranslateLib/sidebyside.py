@@ -33,7 +33,7 @@ class SideBySide:
             _show(*self._pair)
 
     def forget(self) -> None:
-        """Nothing to show: another translation begins, or the scene goes away."""
+        """Nothing to show any more: the scene or the module goes away."""
         self._box.checked = False
         self._pair = None
         self._box.visible = False
@@ -96,10 +96,15 @@ def _layers(name: str) -> tuple[Any, Any, float]:
 def _setLayers(name: str, background: Any, foreground: Any, opacity: float, linked: bool) -> None:
     node = _composite(name)
     node.SetLinkedControl(False)  # else what is set here goes to the other views too
-    node.SetBackgroundVolumeID(background)
-    node.SetForegroundVolumeID(foreground)
+    node.SetBackgroundVolumeID(_there(background))
+    node.SetForegroundVolumeID(_there(foreground))
     node.SetForegroundOpacity(opacity)
     node.SetLinkedControl(linked)
+
+
+def _there(volume: str | None) -> str | None:
+    """The ID, unless its node has gone meanwhile."""
+    return volume if volume and slicer.mrmlScene.GetNodeByID(volume) else None
 
 
 def _place(view: Any, sliceToRAS: vtk.vtkMatrix4x4, field: Any) -> None:

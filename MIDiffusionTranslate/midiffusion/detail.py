@@ -53,9 +53,10 @@ def _averaging(size: int, sigma: float, like: Tensor) -> Tensor:
     the outermost value. As a matrix, since a product with one is far quicker than a convolution of
     a single channel."""
     reach = round(_REACH * sigma)
-    steps = torch.arange(-reach, reach + 1, device=like.device)
+    steps = torch.arange(-reach, reach + 1)
     weights = torch.exp(-0.5 * (steps.to(like.dtype) / max(sigma, 1e-6)).square())
-    places = torch.arange(size, device=like.device)[:, None] + steps
-    matrix = like.new_zeros(size, size)
+    places = torch.arange(size)[:, None] + steps
     weights = (weights / weights.sum()).expand_as(places)
-    return matrix.scatter_add_(1, places.clamp_(0, size - 1), weights)
+    # On the CPU: a GPU adds to one place in any order, and the last bits would differ.
+    matrix = torch.zeros(size, size, dtype=like.dtype)
+    return matrix.scatter_add_(1, places.clamp_(0, size - 1), weights).to(like.device)

@@ -118,10 +118,11 @@ class TranslationModel:
             head = head_mask(units) if agreement else None
             window_mm = self.window_mm(volume) if detail else None
             known = self._familiarity(source)
-            mean, deviation, plain = self._mean_and_deviation(
-                source, grid, plan, on_step, units, window_mm
+            plain = torch.zeros_like(source) if agreement else None
+            mean, deviation = self._mean_and_deviation(
+                source, grid, plan, on_step, units, window_mm, plain
             )
-            if agreement:
+            if plain is not None:
                 agreed = self._agreement(source, plain, grid, plan, on_step)
         except (RuntimeError, MemoryError) as failure:
             if not is_shortage(failure):
@@ -198,20 +199,21 @@ class TranslationModel:
         on_step: OnStep | None,
         units: np.ndarray,
         window_mm: float | None,
-    ) -> tuple[np.ndarray, np.ndarray | None, Tensor]:
+        plain: Tensor | None,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid.
-        They get their detail from `units`, the source [k, j, i] in model units, if window_mm.
-        Last their mean without it, like `source`."""
+        They get their detail from `units`, the source [k, j, i] in model units, if window_mm; their
+        mean without it is added to `plain`, which is like `source`."""
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         mean: np.ndarray | None = None
-        plain = torch.zeros_like(source)
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
             dtype = network_dtype(source.device)
             drawn = draw_samples(self.denoiser, self._lmi, source, plan, on_step, dtype=dtype)
             for count, x in enumerate(drawn, start=1):
-                plain += x / plan.samples
+                if plain is not None:
+                    plain.add_(x, alpha=1 / plan.samples)
                 if window_mm is None:
                     value = grid.to_volume(x[:, 0].cpu().numpy())
                 else:
@@ -228,7 +230,7 @@ class TranslationModel:
                     so_far += difference / count  # Welford's recurrence: nothing cancels
                     square += difference * (plane - so_far)
         assert mean is not None  # a sample at least
-        return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1)), plain
+        return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1))
 
     def _agreement(
         self,

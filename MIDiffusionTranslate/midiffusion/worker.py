@@ -192,7 +192,7 @@ def _report(error: BaseException, channel: Channel, folder: Path) -> int:
     with contextlib.suppress(Cancelled):
         channel.send("error", code=code, message=message)
     if code != Cancelled.code:
-        with contextlib.suppress(MemoryError):  # it reads the sources
+        with contextlib.suppress(Exception):  # what matters is told; a trace needs memory too
             traceback.print_exception(error, file=sys.stderr)
     return EXIT_CANCELLED if code == Cancelled.code else EXIT_ERROR
 

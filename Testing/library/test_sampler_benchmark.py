@@ -14,7 +14,7 @@ from midiffusion.cli import main
 from midiffusion.conditioning import LMISettings
 from midiffusion.denoiser import Denoiser
 from midiffusion.evaluation.datasets import dataset
-from midiffusion.evaluation.sampler_benchmark import Row, enough, spread
+from midiffusion.evaluation.sampler_benchmark import Row, enough
 from midiffusion.model import save_bundle
 from midiffusion.network import UNet, UNetConfig
 from PIL import Image
@@ -103,9 +103,9 @@ def test_enough_is_where_quality_stays_near_the_converged():
 def test_slices_are_spread_evenly(collection):
     subject = dataset("tcga-lgg").load(collection, "t1:flair", "val")[0]
     for count, kept in ((1, [2]), (2, [1, 3]), (3, [0, 2, 4])):
-        few = spread(subject, count)
+        few = subject.some(count)
         np.testing.assert_array_equal(few.target, subject.target[kept])
         np.testing.assert_array_equal(few.source.data, subject.source.data[kept])
         np.testing.assert_array_equal(few.head, subject.head[kept])
         np.testing.assert_array_equal(few.tumour, subject.tumour[kept])
-    assert spread(subject, 5) is subject and spread(subject, 9) is subject
+    assert subject.some(5) is subject and subject.some(9) is subject

@@ -13,7 +13,6 @@ from bundles import saveTiny
 from midiffusion.cli import main
 from midiffusion.evaluation.baselines.diffusion import MIDiffusion, Sampling
 from midiffusion.evaluation.datasets import dataset
-from midiffusion.evaluation.sampler_benchmark import spread
 from midiffusion.evaluation.scorer import score_subject
 from midiffusion.model import load_model
 from PIL import Image
@@ -40,7 +39,7 @@ def test_each_window_is_tried_on_training_subjects(tmp_path: Path, capsys: Any) 
     assert (len(report["subjects"]), report["slices"]) == (2, 2)
     # None is the network's own result, and five millimetres what users get between contrasts of MR.
     by_name = {s.id: s for s in dataset("tcga-lgg").load(data, "t1:flair", "train")}
-    subjects = [spread(by_name[name], 1) for name in report["subjects"]]
+    subjects = [by_name[name].some(1) for name in report["subjects"]]
     found = []
     for width, detail in (("0", False), ("5", True)):
         method = MIDiffusion(load_model(bundle), Sampling(1, device="cpu", detail=detail))

@@ -47,6 +47,8 @@ def test_the_shipped_model_translates(scene: Any, moved: Any, logic: Any, flair:
         "steps": "3",
         "seed": "3",
         "samples": "2",
+        "sampler": "dpmpp_2m",
+        "detailMm": "5.0",
         "source": "T1",
         "synthetic": "1",
     }

@@ -27,7 +27,6 @@ from ..device import choose_device, describe
 from ..errors import InvalidParameter
 from ..model import TranslationModel, load_model
 from ..samplers import SAMPLERS
-from ..volume import Volume
 from .baselines.diffusion import MIDiffusion, Sampling
 from .datasets import DATASETS, Subject, dataset
 from .report import write_json
@@ -68,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     data = dataset(options.dataset)
     direction = options.direction or data.directions[0]
     loaded = data.load(options.data, direction, "val", options.subjects)
-    subjects = [spread(subject, options.slices) for subject in loaded]
+    subjects = [subject.some(options.slices) for subject in loaded]
     rows = measure(
         model,
         subjects,
@@ -175,23 +174,6 @@ def enough(rows: Sequence[Row]) -> dict[str, int | None]:
     return found
 
 
-def spread(subject: Subject, count: int) -> Subject:
-    """The subject with `count` slices (or all, if fewer), evenly spread and away from the ends."""
-    total = len(subject.target)
-    if count >= total:
-        return subject
-    kept = ((np.arange(count) + 0.5) * total / count).astype(int)
-    source = subject.source
-    return replace(
-        subject,
-        source=Volume(source.data[kept], source.ijkToRAS, source.modality),
-        target=subject.target[kept],
-        head=subject.head[kept],
-        tumour=None if subject.tumour is None else subject.tumour[kept],
-        contiguous=False,
-    )
-
-
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table; the first is the converged sample."""
     lines = [
@@ -220,7 +202,7 @@ def _parser() -> Arguments:
     add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
     add("--no-detail", action="store_true", help="LMI alone: no detail from the source")
     add("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME")
-    add("--evaluations", nargs="+", type=int, default=[1, 2, 4, 7, 10, 20, 40], metavar="N")
+    add("--evaluations", nargs="+", type=int, default=[1, 2, 4, 6, 8, 10, 20, 40], metavar="N")
     add("--converged", type=int, default=129, metavar="N", help="evaluations of the limit")
     add("--subjects", type=int, default=4, metavar="N", help="the first N (default 4)")
     add("--slices", type=int, default=3, metavar="N", help="of each subject (default 3)")

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from .. import __version__
 from ..arguments import Arguments, device_name
 from ..device import choose_device, describe
@@ -22,7 +24,6 @@ from .baselines.diffusion import MIDiffusion, Sampling
 from .bootstrap import Interval, interval
 from .datasets import DATASETS, Subject, dataset
 from .report import estimate_text, markdown_table, say, write_json
-from .sampler_benchmark import spread
 from .scorer import FIGURES, score_subject
 
 _SIZE = 128
@@ -48,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
     data = dataset(options.dataset)
     direction = options.direction or data.directions[0]
     loaded = data.load(options.data, direction, "train")
-    every = max(1, len(loaded) // options.subjects)
-    subjects = [spread(s, options.slices) for s in loaded[::every][: options.subjects]]
+    rows = np.unique(np.linspace(0, len(loaded) - 1, options.subjects).round().astype(int))
+    subjects = [loaded[row].some(options.slices) for row in rows]
     target = direction.split(":")[1]
     model = load_model(options.model or data.bundles.get(target, target), options.model_folder)
     found = {}

@@ -24,7 +24,7 @@ from ...training.loop import levels_and_noise, moved
 from .scratch import FromScratch
 
 _SHARE = 0.5
-_STEP = 2.5  # between the noise levels of a run of ten evaluations from 40 to 0.01
+_STEP = 2.5  # mean ratio of the noise levels of ten evaluations from 40 to 0.01
 
 
 class EstimateCondition:
