@@ -42,10 +42,10 @@ def saveTiny(folder: Path, **changes: Any) -> Path:
     the source, the noise and all layers, as that of a trained one.
     """
     import torch  # not at the top: tests that need no torch read the card alone
+    from midiffusion.bundle import save_bundle
     from midiffusion.card import ModelCard
     from midiffusion.conditioning import LMISettings
     from midiffusion.denoiser import Denoiser
-    from midiffusion.model import save_bundle
     from midiffusion.network import UNet, UNetConfig
 
     lmi = LMISettings(**{name: tuple(value) for name, value in TINY["lmi"].items()})

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class WorkerProgress:
-    """One step forward; the names are those of `midiffusion.model.Progress`.
+    """One step forward; the names are those of `midiffusion.sampling.Progress`.
 
     step of `of`, and slices done of `slices` within it; eta_s: seconds left or None; memory_bytes:
     memory in use on the device or None; preview: float32 [H, W] or None.

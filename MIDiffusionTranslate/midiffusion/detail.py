@@ -30,8 +30,10 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> tuple
         result, source: [S, H, W], model units, on the same grid.
         sigma: standard deviation of the Gaussian window, pixels.
         gap: distance of neighbouring slices, pixels; 0 if they are to be fitted each by itself.
-    """
 
+    Returns:
+        Two tensors [S, H, W]: the slope, a ratio, and the offset, model units.
+    """
     slices, rows, columns = result.shape
     through = _averaging(slices, sigma / gap if gap > 0 else 0.0, result)
     down, across = _averaging(rows, sigma, result), _averaging(columns, sigma, result)

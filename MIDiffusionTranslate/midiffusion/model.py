@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -12,18 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from . import __version__, registry
+from . import __version__
 from .agreement import agreement_slices
+from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
-from .conditioning import LMISettings
 from .denoiser import Denoiser
 from .detail import WINDOW_CT_MM, WINDOW_MM, local_fit
 from .device import choose_device, describe, memory_bytes, memory_state
-from .errors import CorruptModel, InvalidCard, InvalidParameter, OutOfMemory, UnlikelySource
+from .errors import InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
 from .grid import SliceGrid
 from .head import SOLID_HU, without_couch
@@ -36,14 +32,13 @@ from .intensity import (
     is_ct,
 )
 from .memory import is_shortage
-from .network import UNet, UNetConfig
 from .noise import VESDE
 from .precision import network_dtype
 from .samplers import SAMPLERS
 from .sampling import OnStep, Plan, Progress, draw_samples, reproducible
 from .volume import Volume
 
-__all__ = ["Progress", "Translation", "TranslationModel", "load_model", "save_bundle"]
+__all__ = ["Translation", "TranslationModel", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -69,8 +64,8 @@ class TranslationModel:
         self.card = card
         self.denoiser = denoiser.eval()
         self._intensity = intensity_map(card.intensity)
-        self._lmi = _lmi_settings(card)
-        self._multiple = _unet_config(card).multiple
+        self._lmi = lmi_settings(card)
+        self._multiple = network_config(card).multiple
         self._familiar = None if card.familiar is None else Familiar.from_dict(card.familiar)
 
     def translate(
@@ -281,106 +276,5 @@ def source_slices(
 def load_model(
     id_or_folder: str | Path, model_folder: str | Path | None = None
 ) -> TranslationModel:
-    """A model by its id or from its folder, checked against its card; on the CPU.
-
-    Raises UnknownModel, InvalidCard, and CorruptModel (the weights are not the card's, or don't
-    fit the network it describes). Nothing is unpickled.
-    """
-    entry = registry.find(id_or_folder, model_folder)
-    registry.verify(entry)
-    assert entry.card is not None  # find refuses an entry without
-    denoiser = Denoiser(_network(entry.card), entry.card.sigma_data)
-    try:
-        denoiser.load_state_dict(load_file(entry.weights), strict=True)
-    except (SafetensorError, RuntimeError, OSError, MemoryError) as failure:
-        _spare_shortage(entry.card, failure)
-        raise CorruptModel(
-            f"The weights of model '{entry.id}' are not those of the network its card describes "
-            f"({_first_line(failure)}). Get the model again."
-        ) from failure
-    return TranslationModel(entry.card, denoiser)
-
-
-def save_bundle(folder: str | Path, card: ModelCard, denoiser: Denoiser) -> ModelCard:
-    """Writes card.json and weights.safetensors to folder; returns the card as written, with the
-    size and the SHA-256 of the weights and the denoiser's sigma_data filled in.
-
-    Weights are stored in half precision. Each file appears whole or not at all, and the card,
-    without which there is no bundle, last. Other files in the folder are left alone.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights_part, card_part = (
-        folder / f".{name}.part" for name in (registry.WEIGHTS, registry.CARD)
-    )
-    # Half precision halves the bundle; the network still computes in float32.
-    state = {key: value.half().cpu().contiguous() for key, value in denoiser.state_dict().items()}
-    weights = save(state)
-    try:
-        weights_part.write_bytes(weights)
-        card = replace(
-            card,
-            sigma_data=float(denoiser.sigma_data),
-            weights_sha256=hashlib.sha256(weights).hexdigest(),
-            weights_bytes=len(weights),
-        )
-        card_part.write_text(card.to_json(), encoding="utf-8")
-        (folder / registry.CARD).unlink(missing_ok=True)  # must not describe other weights
-        os.replace(weights_part, folder / registry.WEIGHTS)
-        os.replace(card_part, folder / registry.CARD)
-    finally:
-        weights_part.unlink(missing_ok=True)
-        card_part.unlink(missing_ok=True)
-    return ModelCard.read(folder / registry.CARD)
-
-
-def _lmi_settings(card: ModelCard) -> LMISettings:
-    try:
-        settings = LMISettings(**card.lmi)
-        settings.self_lmi()
-        if settings.cross_channels:
-            settings.cross_lmi()
-    except (TypeError, ValueError, InvalidParameter) as failure:
-        raise _wrong("lmi", card, failure) from failure
-    return settings
-
-
-def _unet_config(card: ModelCard) -> UNetConfig:
-    try:
-        config = UNetConfig(**card.network)
-    except (TypeError, ValueError) as failure:
-        raise _wrong("network", card, failure) from failure
-    channels = _lmi_settings(card).channels
-    if config.cond_channels != channels:
-        raise InvalidCard(
-            f"The model card of '{card.id}' disagrees with itself: field 'lmi' makes {channels} "
-            f"maps, field 'network' takes {config.cond_channels}."
-        )
-    return config
-
-
-def _network(card: ModelCard) -> UNet:
-    try:
-        return UNet(_unet_config(card))
-    except (TypeError, ValueError, RuntimeError, IndexError, MemoryError) as failure:
-        _spare_shortage(card, failure)
-        raise _wrong("network", card, failure) from failure
-
-
-def _spare_shortage(card: ModelCard, failure: Exception) -> None:
-    """Raises OutOfMemory where that is what `failure` says: the model itself is in order."""
-    if is_shortage(failure):
-        raise OutOfMemory(
-            f"The model '{card.id}' doesn't fit into the memory of "
-            f"{memory_state(torch.device('cpu'))}: close other programs."
-        ) from failure
-
-
-def _wrong(field: str, card: ModelCard, failure: Exception) -> InvalidCard:
-    return InvalidCard(
-        f"Field '{field}' of the model card of '{card.id}' can't be used: {_first_line(failure)}."
-    )
-
-
-def _first_line(failure: Exception) -> str:
-    return (str(failure).strip().splitlines() or [type(failure).__name__])[0].rstrip(".:")
+    """A model by its id or from its folder, on the CPU. Raises what `read_bundle` raises."""
+    return TranslationModel(*read_bundle(id_or_folder, model_folder))

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 if TYPE_CHECKING:
-    from .model import Progress
+    from .sampling import Progress
 
 _Bar = TypeVar("_Bar", bound="Bar")
 

@@ -21,8 +21,9 @@ from midiffusion.errors import Cancelled
 from midiffusion.grid import SliceGrid
 from midiffusion.intensity import SourceIntensity, head_mask
 from midiffusion.io import read_volume
-from midiffusion.model import Progress, TranslationModel
+from midiffusion.model import TranslationModel
 from midiffusion.network import UNet, UNetConfig
+from midiffusion.sampling import Progress
 from midiffusion.volume import Volume
 from torch import Tensor
 

@@ -24,7 +24,8 @@ from bundles import saveTiny
 from midiffusion import cli
 from midiffusion.errors import Cancelled, DiskFull, OutOfMemory
 from midiffusion.io import read_volume, write_volume
-from midiffusion.model import Progress, Translation
+from midiffusion.model import Translation
+from midiffusion.sampling import Progress
 from midiffusion.volume import Volume
 
 

@@ -9,13 +9,13 @@ from importlib import resources
 import numpy as np
 import pytest
 import torch
+from midiffusion.bundle import save_bundle
 from midiffusion.card import ModelCard
 from midiffusion.cli import main
 from midiffusion.conditioning import LMISettings
 from midiffusion.denoiser import Denoiser
 from midiffusion.evaluation.datasets import dataset
 from midiffusion.evaluation.sampler_benchmark import Row, enough
-from midiffusion.model import save_bundle
 from midiffusion.network import UNet, UNetConfig
 from PIL import Image
 

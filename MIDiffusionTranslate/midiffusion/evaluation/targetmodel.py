@@ -53,10 +53,10 @@ def trained_model(
     An interrupted training is taken up where it was last saved. subjects: for training. size: side
     in pixels of the slices. Raises InvalidData for fewer than two subjects.
     """
-    from ..training.bundle import export_bundle
     from ..training.checkpoint import NAME
     from ..training.configuration import TrainingConfig
     from ..training.data import SliceSource
+    from ..training.export import export_bundle
     from ..training.loop import train
 
     if len(subjects) < 2:

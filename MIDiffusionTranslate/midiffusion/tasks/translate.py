@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..model import Progress, Translation
+    from ..model import Translation
+    from ..sampling import Progress
     from ..volume import Volume
     from .task import Task
 

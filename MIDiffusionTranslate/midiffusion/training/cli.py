@@ -18,9 +18,9 @@ from ..errors import (
     UnwritableTarget,
     disk_is_full,
 )
-from .bundle import describe, export_bundle
 from .configuration import TrainingConfig
 from .data import SliceSource, plain_layout
+from .export import describe, export_bundle
 from .familiarity import write as write_familiarity
 from .loop import TrainingState, train
 

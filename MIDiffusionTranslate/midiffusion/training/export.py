@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from ..bundle import save_bundle
 from ..card import SCHEMA, ModelCard
 from ..conditioning import LMISettings
 from ..errors import InvalidParameter, MIDiffusionError
-from ..model import save_bundle
 from ..network import UNetConfig
 from .configuration import TrainingConfig
 from .loop import TrainingState

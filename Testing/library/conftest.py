@@ -1,0 +1,66 @@
+"""The toy that the tests of translating share: a real, tiny, untrained network and a volume."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from midiffusion.card import ModelCard
+from midiffusion.conditioning import LMISettings
+from midiffusion.denoiser import Denoiser
+from midiffusion.intensity import PercentileIntensity
+from midiffusion.model import TranslationModel
+from midiffusion.network import UNet, UNetConfig
+from midiffusion.volume import Volume
+
+LMI = LMISettings(
+    dilations=(1, 2), bandwidths=(0.1,), cross_dilations=(2,), cross_bandwidths=(0.1,)
+)
+NETWORK = UNetConfig(cond_channels=LMI.channels, channels=(8, 16), embedding=16)
+
+
+@pytest.fixture
+def card(card_values) -> ModelCard:
+    changes = {
+        "pixel_mm": 3.0,
+        "lmi": asdict(LMI),
+        "network": asdict(NETWORK),
+        "sigma_data": 0.3,
+        "sigma_max": 5.0,
+        "default_steps": 3,
+        "default_sampler": "heun",
+        "intensity": PercentileIntensity().to_dict(),
+    }
+    return ModelCard(**{**card_values, **changes})
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    torch.manual_seed(5)
+    network = UNet(NETWORK)
+    for parameter in network.parameters():
+        if not parameter.any():  # layers that start at zero would hide what comes before them
+            torch.nn.init.normal_(parameter, std=0.1)
+    network.half().float()  # as bundles store it
+    return Denoiser(network, sigma_data=0.3)
+
+
+@pytest.fixture
+def model(card: ModelCard, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> TranslationModel:
+    """Computes in float32 on every computer; bfloat16 is the matter of test_precision.py."""
+    monkeypatch.setattr("midiffusion.model.network_dtype", lambda device: torch.float32)
+    return TranslationModel(card, denoiser)
+
+
+@pytest.fixture
+def volume() -> Volume:
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in (5, 31, 27)), indexing="ij")
+    radius = np.sqrt((k / 2) ** 2 + j**2 + i**2)
+    data = np.where(radius < 0.9, 300 + 100 * np.cos(9 * radius + 3 * i), 0)
+    turn, _ = np.linalg.qr(np.eye(3) + 0.2 * np.random.default_rng(0).standard_normal((3, 3)))
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn * [5.0, -6.0, 4.0]  # left-handed
+    matrix[:3, 3] = [-60.3, 70.1, -20.0]
+    return Volume(data.astype(np.int16), matrix, "MR")

@@ -1,0 +1,124 @@
+"""Samples of many slices: batches and what they report, shared noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from midiffusion import batching
+from midiffusion.errors import Cancelled, OutOfMemory
+from midiffusion.sampling import Progress, SharedNoise
+
+RANGE = 1000.0  # of outputs
+
+
+class Recorder:
+    """Keeps what on_step is given."""
+
+    def __init__(self, then: Callable[[Progress], None] = lambda progress: None) -> None:
+        self.seen: list[Progress] = []
+        self.then = then
+
+    def __call__(self, progress: Progress) -> None:
+        self.seen.append(progress)
+        self.then(progress)
+
+
+def test_progress_covers_every_batch_and_shows_the_middle_slice(model, volume, monkeypatch):
+    monkeypatch.setattr(batching, "_CPU_BATCH", 2)
+    recorder = Recorder()
+    model.translate(volume, steps=3, samples=2, device="cpu", on_step=recorder)
+    told = [(p.step, p.of, p.slices_done, p.slices) for p in recorder.seen]
+    assert told == [(step, 6, done, 5) for step in range(1, 7) for done in (2, 4, 5)]
+    for progress in recorder.seen:
+        assert (progress.preview is None) == (progress.slices_done < 5)
+        assert progress.eta_s >= 0 and progress.device == "cpu"
+        assert progress.memory_bytes is None or progress.memory_bytes > 1e6
+    assert recorder.seen[-1].preview.shape == (64, 64) and recorder.seen[-1].eta_s == 0
+
+
+def test_a_cancel_stops_at_the_next_batch(model, volume, monkeypatch):
+    monkeypatch.setattr(batching, "_CPU_BATCH", 2)
+
+    def cancel(progress: Progress) -> None:
+        if (progress.step, progress.slices_done) == (2, 2):
+            raise Cancelled("The translation was cancelled.")
+
+    recorder = Recorder(cancel)
+    with pytest.raises(Cancelled):
+        model.translate(volume, steps=9, device="cpu", on_step=recorder)
+    assert len(recorder.seen) == 4
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("could not create a primitive"),
+    ],
+)
+def test_out_of_memory_halves_the_batch_and_changes_nothing_else(
+    model, volume, monkeypatch, failure
+):
+    monkeypatch.setattr(batching, "_CPU_BATCH", 5)
+    expected = model.translate(volume, device="cpu").volume.data
+    forward = model.denoiser.forward
+    tried = []
+
+    def small(x, *rest):
+        tried.append(len(x))
+        if len(x) > 1 and len(tried) > 2:  # memory gets short during the run
+            raise failure
+        return forward(x, *rest)
+
+    model.denoiser.forward = small
+    found = model.translate(volume, device="cpu").volume.data
+    assert tried[:6] == [5, 5, 5, 2, 1, 1] and set(tried[6:]) == {1}
+    assert np.abs(found - expected).max() < 1e-4 * RANGE
+
+
+def test_out_of_memory_at_one_slice_is_told_with_figures(model, volume):
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    model.denoiser.forward = full
+    with pytest.raises(OutOfMemory, match=r"one slice .* cpu \(\d+ MB used"):
+        model.translate(volume, device="cpu")
+
+
+def test_noise_is_a_pure_function_of_seed_sample_and_key():
+    like = torch.zeros(3, 1, 32, 40)
+    noise = SharedNoise(1, 0, like)(2)
+    assert noise.shape == like.shape and noise.is_contiguous()
+    assert torch.equal(noise[0], noise[2])  # shared by the slices
+    assert torch.equal(noise, SharedNoise(1, 0, like)(2))
+    for other in (
+        SharedNoise(2, 0, like)(2),
+        SharedNoise(1, 1, like)(2),
+        SharedNoise(1, 0, like)(3),
+    ):
+        correlation = np.corrcoef(noise[0].ravel(), other[0].ravel())[0, 1]
+        assert abs(correlation) < 0.12
+    assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
+
+
+def test_noise_of_slices_is_shared_the_more_the_nearer_and_the_coarser():
+    """Against its definition: every slice white, detail of frequency k correlated by exp(-gap k)
+    from one to the next, and nothing else changed by there being more slices."""
+    gap, side = 0.7, 32
+    noise = SharedNoise(1, 0, torch.zeros(200, 1, side, side), gap)(0)[:, 0]
+    assert torch.equal(noise[:3], SharedNoise(1, 0, torch.zeros(3, 1, side, side), gap)(0)[:, 0])
+    waves = torch.fft.fft2(noise) / side
+    frequency = 2 * np.pi * np.fft.fftfreq(side)
+    k = np.hypot(frequency[:, None], frequency)
+    for low, high in ((0.3, 0.5), (1.0, 1.2), (2.0, 2.2)):
+        ring = torch.from_numpy((k > low) & (k < high))
+        power = waves[:, ring].abs().square().mean()
+        assert power == pytest.approx(1, abs=0.1)
+        both = (waves[1:, ring] * waves[:-1, ring].conj()).real.mean() / power
+        expected = np.exp(-gap * k[ring.numpy()]).mean()
+        assert both == pytest.approx(expected, abs=0.06)
