@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "MIDiffusionTranslate"))
 
 from midiffusion.evaluation.report import markdown_table  # noqa: E402
-from midiffusion.evaluation.speed.tables import exponents, place, table  # noqa: E402
+from midiffusion.evaluation.speed.tables import exponents, lmi_table, place, table  # noqa: E402
 
 RESULTS = ROOT / "benchmarks"
 DOCUMENT = ROOT / "docs/performance.md"
@@ -163,7 +163,7 @@ def _section(folder: Path, part: str) -> tuple[list[dict[str, Any]], list[str]]:
     """The reports of a section and what stands below its text."""
     if part == "lmi":
         found = reports(folder, "lmi")
-        return found, [_lmi(found)] if found else []
+        return found, [lmi_table(found)] if found else []
     if part == "sampler":
         found = reports(folder, "sampler")
         return found, [_sampler(found)] if found else []
@@ -173,25 +173,6 @@ def _section(folder: Path, part: str) -> tuple[list[dict[str, Any]], list[str]]:
         tables += [exponents(report) for report in found]
         tables += [_PICTURE] if found else []
     return found, tables
-
-
-def _lmi(found: list[dict[str, Any]]) -> str:
-    rows = [
-        [
-            f"{report['device']}, PyTorch {report['torch']}",
-            f"{row['case']} ({row['images']})",
-            f"{row['seconds'] * 1e3:.1f}",
-            f"{row['baseline_seconds'] * 1e3:.0f}",
-            f"{row['faster']:.1f}",
-            "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.1f}",
-            "" if row["smaller"] is None else f"{row['smaller']:.0f}",
-            f"{row['own_difference']:.0e}",
-        ]
-        for report in found
-        for row in report["rows"]
-    ]
-    header = ["device", "case", "ms", "definition, ms", "times faster", "MB", "times smaller"]
-    return markdown_table([*header, "difference"], rows)
 
 
 def _sampler(found: list[dict[str, Any]]) -> str:

@@ -44,7 +44,7 @@ class _Data:
 
 @pytest.fixture
 def arguments(monkeypatch, tmp_path):
-    monkeypatch.setattr(ablation, "dataset", lambda name: _Data())
+    monkeypatch.setattr("midiffusion.evaluation.run.dataset", lambda name: _Data())
     small = {"channels": [8, 16], "blocks": 1, "patch": 2}
     monkeypatch.setattr(ablation, "_NETWORK", small)
     common = ["--data", str(tmp_path), "--json", str(tmp_path / "a.json"), "--device", "cpu"]

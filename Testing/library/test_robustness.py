@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bundles import saveTiny
 from midiffusion.cli import main
-from midiffusion.evaluation import disturbances, robustness
+from midiffusion.evaluation import disturbances
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.evaluation.disturbances import DISTURBANCES
 from midiffusion.evaluation.robustness import UNDISTURBED, responses
@@ -193,7 +193,7 @@ def test_the_command_keeps_every_figure(tmp_path, monkeypatch, capsys):
         def load(self, root, direction, split, most=None):
             return [_subject("a"), _subject("b")][:most]
 
-    monkeypatch.setattr(robustness, "dataset", lambda name: Data())
+    monkeypatch.setattr("midiffusion.evaluation.run.dataset", lambda name: Data())
     out = tmp_path / "robustness.json"
     arguments = ["--data", tmp_path, "--model", saveTiny(tmp_path / "tiny"), "--json", out]
     arguments += ["--device", "cpu", "--steps", 2, "--slices", 1, "--disturbances", "gamma 2"]

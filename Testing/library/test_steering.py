@@ -15,7 +15,7 @@ from midiffusion.denoiser import Denoiser
 from midiffusion.errors import InvalidParameter
 from midiffusion.evaluation import steering
 from midiffusion.evaluation.bootstrap import Interval
-from midiffusion.evaluation.datasets import Subject
+from midiffusion.evaluation.datasets import Subject, tcga_lgg
 from midiffusion.evaluation.steering import (
     model_sources,
     sampler_of,
@@ -104,12 +104,11 @@ def test_the_command_counts_blank_maps_as_no_evidence(monkeypatch, tmp_path, cap
         return np.random.default_rng(seed).random(source.data.shape).astype(np.float32)
 
     subjects = [replace(_subjects(1)[0], id=str(number)) for number in range(3)]
-    card = SimpleNamespace(id="toy", weights_sha256="", default_steps=1)
-    monkeypatch.setattr("midiffusion.model.load_model", lambda *_, **__: SimpleNamespace(card=card))
+    toy = SimpleNamespace(card=SimpleNamespace(id="toy", weights_sha256="", default_steps=1))
+    monkeypatch.setattr("midiffusion.evaluation.run.load_model", lambda _: toy)
     monkeypatch.setattr(steering, "sampler_of", lambda *_: draw)
     monkeypatch.setattr(steering, "model_sources", lambda loaded, _: loaded)
-    collection = SimpleNamespace(name="tcga-lgg", load=lambda *_: subjects)
-    monkeypatch.setattr(steering, "dataset", lambda _: collection)
+    monkeypatch.setattr(tcga_lgg, "load", lambda *_: subjects)
     out = tmp_path / "steering.json"
     assert steering.main(["--data", str(tmp_path), "--json", str(out)]) == 0
     assert "LMI steers toy: no." in capsys.readouterr().out

@@ -143,11 +143,11 @@ def test_the_command_reports_what_it_measured(tmp_path, monkeypatch, capsys):
         bundles={"mr": "t1"},
         load=lambda root, direction, split, most: [subject for _, subject in pairs][:most],
     )
-    monkeypatch.setattr(uncertainty, "dataset", lambda name: data)
+    monkeypatch.setattr("midiffusion.evaluation.run.dataset", lambda name: data)
     models = []
 
-    def translator(model, folder, **how):
-        models.append(model)
+    def translator(model, **how):
+        models.append(model.card.id)
         return lambda source: (doubts[id(source)], provenance)
 
     monkeypatch.setattr(uncertainty, "_translator", translator)

@@ -47,4 +47,4 @@ def test_each_window_is_tried_on_training_subjects(tmp_path: Path, capsys: Any) 
         found.append(report["widths_mm"][width]["ssim"]["value"])
         assert found[-1] == pytest.approx(np.mean([one["ssim"] for one in scored]), abs=1e-6)
     assert found[0] != found[1]
-    assert capsys.readouterr().out.count("\n| ") == 3
+    assert capsys.readouterr().out.count("\n| ") == 4

@@ -11,23 +11,23 @@ A row that the result file of `--json` already has, with the same settings, is n
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..arguments import Arguments, device_name
-from ..device import choose_device, describe
+from ..arguments import Arguments
 from ..errors import InvalidParameter, UnreadableFile
 from ..training.configuration import TrainingConfig
 from .baselines.method import Budget
 from .bootstrap import interval
 from .cells import digest
-from .datasets import DATASETS, Subject, dataset
-from .datasets.subject import chosen
+from .datasets import Subject
+from .options import add_run, add_seed, command, require
 from .report import estimate_text, markdown_table, say, write_json
+from .run import Run
 from .scorer import FIGURES, SubjectFigures, score_subject, summary
 
 SIZE = 64
@@ -67,21 +67,14 @@ _SAMPLING = ("samples", "evaluations", "weight", "gradient")
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    if options.steps < 1:
-        raise InvalidParameter("--steps must be at least 1.")
-    data = dataset(options.dataset)
-    direction = options.direction or data.directions[0]
-    _, modality = chosen(direction, data.directions, data.name)
-    target = data.bundles.get(modality)
+    require(options, steps=1, seed=0)
+    run = Run.of(options)
+    target = run.data.bundles.get(run.target)
     if target is None:
-        raise InvalidParameter(f"No training configuration serves {data.name} {direction}.")
-    device = choose_device(options.device)
+        raise InvalidParameter(f"No training configuration serves {run.name}.")
     shipped = TrainingConfig.for_target(target)
     settings = {
-        "version": __version__,
-        "device": describe(device),
-        "dataset": data.name,
-        "direction": direction,
+        **run.settings,
         "configuration": digest(shipped.to_dict()),
         "size": SIZE,
         "steps": options.steps,
@@ -91,21 +84,19 @@ def main(argv: Sequence[str]) -> int:
     rows: dict[str, Any] = report["rows"]
     missing = [row for row in options.rows if row not in rows]
     if missing:
-        train = [s.at(SIZE) for s in data.load(options.data, direction, "train")]
-        subjects = [s.at(SIZE) for s in data.load(options.data, direction, "val")]
+        train = [s.at(SIZE) for s in run.subjects("train")]
+        subjects = [s.at(SIZE) for s in run.subjects()]
         for group in _by_training(missing):
-            for name, figures in _measure(
-                group, shipped, train, subjects, modality, options.steps, options.seed, str(device)
-            ).items():
-                rows[name] = figures
+            for row, figures in _measure(group, shipped, train, subjects, run, options).items():
+                rows[row] = figures
                 mean = summary(figures)["ssim"].value
-                say(f"{data.name} {direction}: {name}: SSIM head {mean:.3f}", last=True)
+                say(f"{run.name}: {row}: SSIM head {mean:.3f}", last=True)
             if options.json is not None:
                 write_json(options.json, report)
-    print(
-        f"{data.name} {direction}, {SIZE} x {SIZE}, {options.steps} steps, {settings['device']}\n"
+    run.show(
+        f"{SIZE} x {SIZE}, {options.steps} steps",
+        markdown({row: rows[row] for row in options.rows}),
     )
-    print(markdown({row: rows[row] for row in options.rows}))
     return 0
 
 
@@ -147,10 +138,8 @@ def _measure(
     shipped: TrainingConfig,
     train: Sequence[Subject],
     subjects: Sequence[Subject],
-    modality: str,
-    steps: int,
-    seed: int,
-    device: str,
+    run: Run,
+    options: argparse.Namespace,
 ) -> dict[str, dict[str, SubjectFigures]]:
     """Figures by subject of each row of a group."""
     from .baselines.onestimate import OnEstimate
@@ -161,16 +150,15 @@ def _measure(
         k: {**getattr(shipped, k), **v} if isinstance(v, Mapping) else v for k, v in changes.items()
     }
     kind = OnEstimate if merged.pop("cross", None) == "estimate" else FromScratch
-    config = replace(shipped, network=_NETWORK, size=SIZE, seed=seed, **merged)
-    method = kind(group[0], config, size=SIZE, device=device)
-    method.fit(train, Budget(steps=steps))
+    config = replace(shipped, network=_NETWORK, size=SIZE, seed=options.seed, **merged)
+    method = kind(group[0], config, size=SIZE, device=str(run.device))
+    method.fit(train, Budget(steps=options.steps))
     found = {}
     for row in group:
         sampling = {k: v for k, v in ROWS[row].items() if k in _SAMPLING}
         drawn = method.sampled(row, **sampling)
         found[row] = {
-            s.id: score_subject(drawn.translate(s.source), s, None, modality.upper())
-            for s in subjects
+            s.id: score_subject(drawn.translate(s.source), s, None, run.modality) for s in subjects
         }
     return found
 
@@ -191,16 +179,9 @@ def _known(path: Path | None, settings: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        prog="midiffusion benchmark ablation", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command("ablation", __doc__, add_seed)
+    add_run(parser, default="synthrad2023-brain")
     add = parser.add_argument
-    add("--dataset", default="synthrad2023-brain", choices=DATASETS, help="collection")
-    add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
-    add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
     add("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="default: all")
     add("--steps", type=int, default=1500, metavar="N", help="of training, each row (default 1500)")
-    add("--seed", type=int, default=0, metavar="S")
-    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
-    add("--json", type=Path, metavar="OUT", help="every figure of every subject; kept rows")
     return parser

@@ -35,7 +35,9 @@ from ..lmi import LocalMutualInformation
 from ..lmi.definition import definition
 from ..lmi.layer import Estimator, Search
 from .fresh_process import memory_rise, run_fresh
-from .report import markdown_table, write_json
+from .options import add_json, require
+from .report import write_json
+from .speed.tables import lmi_table
 
 _SLICES = Path(__file__).parents[3] / "Testing/library/data/lmi_reference.npz"
 _BASELINE = "definition"
@@ -101,8 +103,7 @@ class Row:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    if options.size < 24 or options.repeats < 1 or options.threads < 1:
-        raise InvalidParameter("--size must be at least 24, --repeats and --threads at least 1.")
+    require(options, size=24, repeats=1, threads=1)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InvalidParameter("--device cuda needs a CUDA device, and PyTorch finds none.")
     torch.set_num_threads(options.threads)
@@ -114,23 +115,18 @@ def main(argv: Sequence[str]) -> int:
     for number in range(len(CASES)):
         rows.append(_measure(number, options))
         print(f"{CASES[number].name} ({CASES[number].images}) done", file=sys.stderr)
-    device = describe(choose_device(options.device))
-    print(
-        f"LMI of one {options.size} x {options.size} slice, float32: {device}, "
-        f"PyTorch {torch.__version__}\n"
-    )
-    print(_table(rows))
+    report = {
+        "benchmark": "lmi",
+        "version": __version__,
+        "device": describe(choose_device(options.device)),
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "size": options.size,
+        "repeats": options.repeats,
+        "rows": [asdict(row) | {"faster": row.faster, "smaller": row.smaller} for row in rows],
+    }
+    print(f"LMI of one {options.size} x {options.size} slice, float32\n\n{lmi_table([report])}")
     if options.json is not None:
-        report = {
-            "benchmark": "lmi",
-            "version": __version__,
-            "device": device,
-            "threads": options.threads,
-            "torch": torch.__version__,
-            "size": options.size,
-            "repeats": options.repeats,
-            "rows": [asdict(row) | {"faster": row.faster, "smaller": row.smaller} for row in rows],
-        }
         write_json(options.json, report)
     return 0
 
@@ -138,8 +134,8 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(prog="midiffusion benchmark lmi", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_json(parser)
     add = parser.add_argument
-    add("--json", type=Path, metavar="FILE", help="also write the figures here")
     add("--size", type=int, default=128, metavar="N", help="side of the slice (default 128)")
     add("--repeats", type=int, default=5, metavar="N", help="times each is run (default 5)")
     add("--threads", type=int, default=1, metavar="N", help="for both sides (default 1)")
@@ -211,29 +207,3 @@ def _memory(case: Case, baseline: bool, size: int, device: str) -> str:
     middle = slice(size // 2 - 12, size // 2 + 12)
     compute(u[..., middle, middle].contiguous(), v[..., middle, middle].contiguous())
     return json.dumps({"rise": memory_rise(lambda: compute(u, v), device)})
-
-
-def _table(rows: Sequence[Row]) -> str:
-    header = ["case", "images", "ms", "definition ms", "times faster", "MB", "definition MB"]
-    header += ["times smaller", "largest difference to its own definition"]
-    return markdown_table(
-        header,
-        [
-            (
-                row.case,
-                row.images,
-                f"{row.seconds * 1e3:.1f}",
-                f"{row.baseline_seconds * 1e3:.0f}",
-                f"{row.faster:.1f}",
-                _megabytes(row.memory_bytes),
-                _megabytes(row.baseline_memory_bytes),
-                "" if row.smaller is None else f"{row.smaller:.0f}",
-                f"{row.own_difference:.1e}",
-            )
-            for row in rows
-        ],
-    )
-
-
-def _megabytes(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e6:.1f}"

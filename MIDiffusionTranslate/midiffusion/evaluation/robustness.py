@@ -16,19 +16,19 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from .. import __version__
-from ..arguments import Arguments, device_name
-from ..device import choose_device, describe
-from ..errors import InvalidParameter, UnlikelySource
+from ..arguments import Arguments
+from ..errors import UnlikelySource
 from ..volume import Volume
+from .baselines.diffusion import MIDiffusion, Sampling
 from .bootstrap import Interval, interval
-from .datasets import DATASETS, Subject, dataset
+from .datasets import Subject
 from .disturbances import DISTURBANCES, Disturbance, Stack, View
-from .report import estimate_text, markdown_table, say, write_json
+from .options import add_model, add_run, add_seed, add_steps, command, require
+from .report import estimate_text, markdown_table, say
+from .run import Run
 from .scorer import score_subject
 
 UNDISTURBED = "undisturbed"
@@ -150,18 +150,10 @@ def markdown(found: Responses, modality: str) -> str:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    for name in ("slices", "subjects", "samples"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InvalidParameter(f"--{name} must be at least 1.")
-    data = dataset(options.dataset)
-    direction = options.direction or data.directions[0]
-    subjects = data.load(options.data, direction, "val", options.subjects)
-    target = direction.split(":")[1]
-    from ..model import load_model
-    from .baselines.diffusion import MIDiffusion, Sampling
-
-    model = load_model(options.model or data.bundles.get(target, target), options.model_folder)
+    require(options, subjects=1, slices=1, samples=1, steps=1, seed=0)
+    run = Run.of(options)
+    subjects = run.subjects(most=options.subjects)
+    model = run.model(options)
     steps = model.card.default_steps if options.steps is None else options.steps
     sampling = Sampling(
         steps, options.samples, options.seed, device=options.device, detail=options.detail
@@ -174,58 +166,43 @@ def main(argv: Sequence[str]) -> int:
             result = method.translate(source)
         return result, any(issubclass(one.category, UnlikelySource) for one in told)
 
-    modality = target.upper()
     found = responses(
         translate,
         subjects,
-        modality,
+        run.modality,
         names=options.disturbances,
         slices=options.slices,
         seed=options.seed,
     )
-    print(
-        f"{data.name} {direction}, {len(subjects)} subjects, {options.samples} samples of {steps} "
-        f"evaluations, mean (95 % interval by subject)\n\n{markdown(found, modality)}"
-    )
-    if options.json is not None:
-        write_json(
-            options.json,
-            {
-                "version": __version__,
-                "model": model.card.id,
-                "weightsSHA256": model.card.weights_sha256,
-                "dataset": data.name,
-                "direction": direction,
-                "device": describe(choose_device(options.device)),
-                "steps": steps,
-                "samples": options.samples,
-                "slices": options.slices,
-                "detail": options.detail,
-                "seed": options.seed,
-                "change": {
-                    name: {key: asdict(value) for key, value in changes(by_subject).items()}
-                    for name, by_subject in found.items()
-                    if name != UNDISTURBED
-                },
-                "subjects": {
-                    name: {subject: asdict(answer) for subject, answer in by_subject.items()}
-                    for name, by_subject in found.items()
-                },
+    run.publish(
+        f"{model.card.id}, {len(subjects)} subjects, {options.samples} samples of {steps} "
+        "evaluations, mean (95 % interval by subject)",
+        markdown(found, run.modality),
+        {
+            "model": model.card.id,
+            "weightsSHA256": model.card.weights_sha256,
+            "steps": steps,
+            "samples": options.samples,
+            "slices": options.slices,
+            "detail": options.detail,
+            "seed": options.seed,
+            "change": {
+                name: {key: asdict(value) for key, value in changes(by_subject).items()}
+                for name, by_subject in found.items()
+                if name != UNDISTURBED
             },
-        )
+            "subjects": {
+                name: {subject: asdict(answer) for subject, answer in by_subject.items()}
+                for name, by_subject in found.items()
+            },
+        },
+    )
     return 0
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        prog="midiffusion benchmark robustness", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command("robustness", __doc__, add_model, add_run, add_steps, add_seed)
     add = parser.add_argument
-    add("--model", metavar="ID", help="bundle, by id or folder (default: the target's)")
-    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
-    add("--dataset", default="tcga-lgg", choices=DATASETS)
-    add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
-    add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
     add("--subjects", type=int, metavar="N", help="only the first N subjects")
     add("--slices", type=int, metavar="N", help="of each subject (default: all)")
     add(
@@ -237,9 +214,5 @@ def _parser() -> Arguments:
         help="default: all",
     )
     add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
-    add("--steps", type=int, metavar="N", help="network evaluations (default: the card's)")
     add("--no-detail", dest="detail", action="store_false", help="what the network makes alone")
-    add("--seed", type=int, default=0, metavar="S")
-    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
-    add("--json", type=Path, metavar="OUT", help="every figure of every subject")
     return parser

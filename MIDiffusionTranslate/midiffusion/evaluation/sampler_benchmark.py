@@ -16,20 +16,18 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..arguments import Arguments, device_name
-from ..device import choose_device, describe
-from ..errors import InvalidParameter
-from ..model import TranslationModel, load_model
+from ..arguments import Arguments
+from ..model import TranslationModel
 from ..samplers import SAMPLERS
 from .baselines.diffusion import MIDiffusion, Sampling
-from .datasets import DATASETS, Subject, dataset
-from .report import write_json
+from .datasets import Subject
+from .options import add_model, add_run, add_seed, command, require
+from .report import markdown_table
+from .run import Run
 from .scorer import score_subject
 
 _SIZE = 128
@@ -59,48 +57,41 @@ class Row:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    if min(options.subjects, options.slices, options.converged, *options.evaluations) < 1:
-        raise InvalidParameter(
-            "--subjects, --slices, --converged and --evaluations must be at least 1."
-        )
-    model = load_model(options.model, options.model_folder)
-    data = dataset(options.dataset)
-    direction = options.direction or data.directions[0]
-    loaded = data.load(options.data, direction, "val", options.subjects)
-    subjects = [subject.some(options.slices) for subject in loaded]
+    require(options, subjects=1, slices=1, converged=1, evaluations=1, seed=0)
+    run = Run.of(options)
+    subjects = [s.some(options.slices) for s in run.subjects(most=options.subjects)]
+    model = run.model(options)
     rows = measure(
         model,
         subjects,
-        direction.split(":")[1].upper(),
+        run.modality,
         options.samplers,
         sorted(set(options.evaluations)),
         options.converged,
         seed=options.seed,
         device=options.device,
-        detail=not options.no_detail,
+        detail=options.detail,
     )
-    report = {
-        "version": __version__,
-        "model": model.card.id,
-        "weights_sha256": model.card.weights_sha256,
-        "device": describe(choose_device(options.device)),
-        "dataset": data.name,
-        "direction": direction,
-        "detail": not options.no_detail,
-        "subjects": [subject.id for subject in subjects],
-        "slices": sum(len(subject.target) for subject in subjects),
-        "seed": options.seed,
-        "rows": [asdict(row) for row in rows],
-        "evaluations_for_99_percent_ssim": enough(rows),
-    }
-    print(markdown(rows))
-    print(f"\n{report['slices']} slices of {len(subjects)} subjects on {report['device']}")
-    for sampler, evaluations in enough(rows).items():
-        print(
-            f"{sampler}: within 1 % of the converged SSIM from {evaluations or 'none of these'} on"
-        )
-    if options.json is not None:
-        write_json(options.json, report)
+    slices = sum(len(subject.target) for subject in subjects)
+    near = enough(rows)
+    found = [
+        f"{sampler}: within 1 % of the converged SSIM from {evaluations or 'none of these'} on"
+        for sampler, evaluations in near.items()
+    ]
+    run.publish(
+        f"{model.card.id}, {slices} slices of {len(subjects)} subjects",
+        "\n".join([markdown(rows), "", *found]),
+        {
+            "model": model.card.id,
+            "weights_sha256": model.card.weights_sha256,
+            "detail": options.detail,
+            "subjects": [subject.id for subject in subjects],
+            "slices": slices,
+            "seed": options.seed,
+            "rows": [asdict(row) for row in rows],
+            "evaluations_for_99_percent_ssim": near,
+        },
+    )
     return 0
 
 
@@ -176,37 +167,30 @@ def enough(rows: Sequence[Row]) -> dict[str, int | None]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a table; the first is the converged sample."""
-    lines = [
-        "| Sampler | Evaluations | SSIM head | PSNR head (dB) | To converged | Seconds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for number, row in enumerate(rows):
-        name = row.sampler if number else f"converged ({row.sampler})"
-        distance = "" if row.distance is None else f"{row.distance:.4f}"
-        lines.append(
-            f"| {name} | {row.evaluations} | {row.ssim:.4f} | {row.psnr:.2f} | {distance} "
-            f"| {row.seconds:.1f} |"
-        )
-    return "\n".join(lines)
+    header = ["Sampler", "Evaluations", "SSIM head", "PSNR head (dB)", "To converged", "Seconds"]
+    return markdown_table(
+        header,
+        [
+            [
+                row.sampler if number else f"converged ({row.sampler})",
+                str(row.evaluations),
+                f"{row.ssim:.4f}",
+                f"{row.psnr:.2f}",
+                "" if row.distance is None else f"{row.distance:.4f}",
+                f"{row.seconds:.1f}",
+            ]
+            for number, row in enumerate(rows)
+        ],
+    )
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        prog="midiffusion benchmark sampler", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command("sampler", __doc__, add_model, add_run, add_seed)
     add = parser.add_argument
-    add("--model", default="flair", metavar="ID", help="bundle, by id or folder (default flair)")
-    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
-    add("--dataset", default="tcga-lgg", choices=DATASETS)
-    add("--data", required=True, type=Path, metavar="DIR", help="folder of the collection")
-    add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
-    add("--no-detail", action="store_true", help="LMI alone: no detail from the source")
+    add("--no-detail", dest="detail", action="store_false", help="what the network makes alone")
     add("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME")
     add("--evaluations", nargs="+", type=int, default=[1, 2, 4, 6, 8, 10, 20, 40], metavar="N")
     add("--converged", type=int, default=129, metavar="N", help="evaluations of the limit")
     add("--subjects", type=int, default=4, metavar="N", help="the first N (default 4)")
     add("--slices", type=int, default=3, metavar="N", help="of each subject (default 3)")
-    add("--seed", type=int, default=0, metavar="S")
-    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
-    add("--json", type=Path, metavar="OUT", help="keep the figures, with the device's name")
     return parser

@@ -31,6 +31,7 @@ from .bootstrap import Interval
 from .datasets import dataset
 from .datasets.sprites import radiological
 from .datasets.subject import as_acquired
+from .options import add_json, add_model, command
 from .report import estimate_text, markdown_table, say, write_json
 
 HEADS = ("TCGA-LGG", "SynthRAD axial slice", "volume")
@@ -243,19 +244,13 @@ def _place(kind: str, order: list[str]) -> tuple[int, int]:
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        prog="midiffusion benchmark sources",
-        description="How often a model warns of heads, and of what is none.",
-    )
-    add = parser.add_argument
-    add("--model", default="flair", metavar="ID", help="bundle, by id or folder (default: flair)")
-    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
-    add(
+    parser = command("sources", "How often a model warns of heads, and of what is none.", add_json)
+    add_model(parser, "flair")
+    parser.add_argument(
         "--data",
         required=True,
         type=Path,
         metavar="DIR",
         help="folder of the collections and of folders of volumes",
     )
-    add("--json", type=Path, metavar="OUT", help="every source with its judgement")
     return parser

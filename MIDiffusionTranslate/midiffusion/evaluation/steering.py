@@ -20,25 +20,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..arguments import Arguments, device_name
-from ..device import choose_device, describe
+from ..arguments import Arguments
+from ..conditioning import LMISettings
+from ..device import choose_device
 from ..errors import InvalidParameter
+from ..grid import SliceGrid
+from ..intensity import SourceIntensity
+from ..model import TranslationModel
+from ..noise import VESDE
+from ..samplers import SAMPLERS
+from ..sampling import Plan, draw_samples, reproducible
 from ..volume import Volume
 from .bootstrap import Interval, interval, statistic_interval
-from .datasets import Subject, dataset
+from .datasets import Subject
 from .datasets.subject import as_acquired
-from .report import estimate_text, markdown_table, say, write_json
+from .options import add_model, add_run, add_seed, add_steps, command, require
+from .report import estimate_text, markdown_table, say
+from .run import Run
 from .scorer import score_subject
-
-if TYPE_CHECKING:
-    from ..model import TranslationModel
 
 # source [S, H, W] in [0, 1.25] as `SourceIntensity` makes it, its volume's geometry, seed -> sample
 Draw = Callable[[Volume, int], NDArray[np.float32]]
@@ -101,8 +105,6 @@ def verdict(lost: Interval) -> str:
 def model_sources(subjects: Sequence[Subject], slices: int) -> list[Subject]:
     """The subjects cut down to so many slices at the same relative heights, their sources on the
     scale that the model sees. Fewer where a subject has fewer."""
-    from ..intensity import SourceIntensity
-
     cut = []
     for subject in subjects:
         acquired = as_acquired(subject.source)
@@ -125,14 +127,6 @@ def model_sources(subjects: Sequence[Subject], slices: int) -> list[Subject]:
 def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
     """One sample of a bundle by the sampling of the product, without its intensity map of sources
     (a swapped or empty source must not be rescaled again)."""
-    import torch
-
-    from ..conditioning import LMISettings
-    from ..grid import SliceGrid
-    from ..noise import VESDE
-    from ..samplers import SAMPLERS
-    from ..sampling import Plan, draw_samples, reproducible
-
     card = model.card
     place = choose_device(device)
     lmi = LMISettings(**card.lmi)
@@ -155,11 +149,10 @@ def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    from ..model import load_model
-
-    data = dataset(options.dataset)
-    subjects = data.load(options.data, options.direction, "val")[: options.subjects]
-    model = load_model(options.model, options.model_folder)
+    require(options, subjects=2, slices=1, steps=1, seed=0)
+    run = Run.of(options)
+    subjects = run.subjects(most=options.subjects)
+    model = run.model(options)
     draw = sampler_of(model, options.steps, options.device)
     figures = steering_figures(draw, model_sources(subjects, options.slices), options.seed)
     summaries = {name: interval(values) for name, values in figures.items()}
@@ -172,48 +165,31 @@ def main(argv: Sequence[str]) -> int:
         ]
         for name in CONDITIONS
     ]
-    print(markdown_table(["LMI maps", "SSIM head", "Share of the gain lost"], rows))
+    table = markdown_table(["LMI maps", "SSIM head", "Share of the gain lost"], rows)
     swapped = lost["swapped"]
-    print(
-        f"\nLMI steers {model.card.id}: {verdict(swapped)}. Swapped maps must lose "
-        f"{REQUIRED_LOSS:.0%} of the gain; {len(subjects)} subjects."
+    run.publish(
+        f"{model.card.id}, {len(subjects)} subjects, mean (95 % interval by subject)",
+        f"{table}\n\nLMI steers {model.card.id}: {verdict(swapped)}. Swapped maps must lose "
+        f"{REQUIRED_LOSS:.0%} of the gain.",
+        {
+            "model": model.card.id,
+            "weightsSHA256": model.card.weights_sha256,
+            "steps": options.steps or model.card.default_steps,
+            "seed": options.seed,
+            "ssim_head": {name: asdict(value) for name, value in summaries.items()},
+            "share_lost": {name: asdict(value) for name, value in lost.items()},
+            "subjects": figures,
+            "steers": swapped.value >= REQUIRED_LOSS,
+            "steers_by_lower_end": swapped.low >= REQUIRED_LOSS,
+        },
     )
-    if options.json is not None:
-        write_json(
-            options.json,
-            {
-                "version": __version__,
-                "model": model.card.id,
-                "weightsSHA256": model.card.weights_sha256,
-                "dataset": data.name,
-                "direction": options.direction,
-                "steps": options.steps or model.card.default_steps,
-                "seed": options.seed,
-                "device": describe(choose_device(options.device)),
-                "ssim_head": {name: asdict(value) for name, value in summaries.items()},
-                "share_lost": {name: asdict(value) for name, value in lost.items()},
-                "subjects": figures,
-                "steers": swapped.value >= REQUIRED_LOSS,
-                "steers_by_lower_end": swapped.low >= REQUIRED_LOSS,
-            },
-        )
     return 0
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        prog="midiffusion benchmark steering", description="Does LMI steer the diffusion?"
-    )
+    parser = command("steering", "Does LMI steer the diffusion?", add_model, add_steps, add_seed)
+    add_run(parser, names=("tcga-lgg", "synthrad2023-brain"))  # slices all of one shape
     add = parser.add_argument
-    add("--model", default="flair", metavar="ID", help="bundle, by id or folder (default: flair)")
-    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
-    add("--dataset", default="tcga-lgg", choices=("tcga-lgg", "synthrad2023-brain"))
-    add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
-    add("--direction", default="t1:flair", metavar="SOURCE:TARGET")
     add("--subjects", type=int, metavar="N", help="only the first N subjects")
     add("--slices", type=int, default=4, metavar="N", help="slices per subject (default 4)")
-    add("--steps", type=int, metavar="N", help="network evaluations (default: the card's)")
-    add("--seed", type=int, default=0, metavar="S")
-    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
-    add("--json", type=Path, metavar="OUT", help="every figure of every subject")
     return parser

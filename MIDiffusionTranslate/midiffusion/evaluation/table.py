@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..arguments import Arguments, device_name
+from ..arguments import Arguments
 from ..errors import DependencyMissing, InvalidData, InvalidParameter, UnwritableTarget
 from .baselines.registry import METHODS, Sampling
 from .datasets import DATASETS, Dataset, dataset
+from .datasets.subject import chosen
 from .filling import Filling, Request, why_not
+from .options import add_device, add_model, add_seed, command, require
 from .paper import paper_rows
 from .predictions import read_predictions
 from .report import say, write_json, write_text
@@ -84,10 +86,7 @@ def _table(
 
 def _check(options: argparse.Namespace, directions: Sequence[str]) -> None:
     """Raises InvalidParameter for what contradicts itself, before anything is read."""
-    for name in ("subjects", "slices", "steps", "samples", "seed"):
-        value, least = getattr(options, name), 0 if name == "seed" else 1
-        if value is not None and value < least:
-            raise InvalidParameter(f"--{name} must be at least {least}.")
+    require(options, subjects=1, slices=1, steps=1, samples=1, seed=0)
     for folder in (options.data, options.train_data):
         if folder is not None and not folder.is_dir():
             raise InvalidData(f"There is no folder {folder}; give that of {options.dataset}.")
@@ -150,11 +149,7 @@ def _methods(
     options: argparse.Namespace, request: Request, direction: str
 ) -> tuple[list[str], dict[str, str]]:
     """The methods asked for; by default all that can be had, and why the others can't."""
-    if direction not in request.data.directions:
-        choice = ", ".join(request.data.directions)
-        raise InvalidParameter(
-            f"{request.data.name} has no direction '{direction}'; choose from {choice}."
-        )
+    chosen(direction, request.data.directions, request.data.name)
     wanted = list(METHODS) if options.methods is None else list(dict.fromkeys(options.methods))
     reasons = {name: why_not(request, name, direction) for name in wanted}
     left_out = {name: reason for name, reason in reasons.items() if reason}
@@ -230,9 +225,7 @@ def _prediction(text: str) -> tuple[str, Path]:
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        prog="midiffusion benchmark table", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = command("table", __doc__, add_model, add_seed, add_device)
     add = parser.add_argument
     add("--dataset", required=True, choices=DATASETS, help="collection")
     add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
@@ -273,13 +266,9 @@ def _parser() -> Arguments:
         default=128,
         help="pixels of the slices that those work on; with 64 compare figures at 64 only",
     )
-    add("--model", metavar="ID", help="bundle, by id or folder (default: the target's)")
-    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
     add("--steps", type=int, metavar="N", help="network evaluations per slice and sample")
     add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
     add("--sampler", metavar="NAME", help="default: the bundle's")
-    add("--seed", type=int, default=0, metavar="S")
-    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
     add("--subjects", type=int, metavar="N", help="only the first N of either part: a quick look")
     add("--slices", type=int, metavar="N", help="score N slices of each subject, evenly spaced")
     add("--inception", type=Path, metavar="FILE", help="weights of 2015: makes the distance FID")

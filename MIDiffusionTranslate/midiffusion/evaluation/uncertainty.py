@@ -20,21 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..arguments import Arguments, device_name
-from ..device import choose_device, describe
-from ..errors import InvalidData, InvalidParameter
+from ..arguments import Arguments
+from ..errors import InvalidData
+from ..intensity import intensity_map
+from ..model import TranslationModel
 from ..volume import Volume
 from .bootstrap import Interval, interval, statistic_interval
-from .datasets import DATASETS, Subject, dataset
+from .datasets import Subject
 from .datasets.subject import as_acquired
 from .metrics import best_gain
-from .report import estimate_text, markdown_table, say, write_json
+from .options import add_model, add_run, add_seed, add_steps, command, require
+from .report import estimate_text, markdown_table, say
+from .run import Run
 
 GROUPS = 10
 REQUIRED_RANK = 0.3
@@ -215,17 +216,12 @@ def markdown(figures: Mapping[str, SubjectReliability], samples: int) -> str:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    if options.samples < 2:
-        raise InvalidParameter("--samples must be at least 2: one sample has no deviation.")
-    if options.subjects is not None and options.subjects < 1:
-        raise InvalidParameter("--subjects must be at least 1.")
-    data = dataset(options.dataset)
-    direction = options.direction or data.directions[0]
-    subjects = data.load(options.data, direction, "val", options.subjects)
-    target = direction.split(":")[1]
+    require(options, subjects=1, samples=2, steps=1, seed=0)
+    run = Run.of(options)
+    subjects = run.subjects(most=options.subjects)
+    model = run.model(options)
     translate = _translator(
-        options.model or data.bundles.get(target, target),
-        options.model_folder,
+        model,
         steps=options.steps,
         samples=options.samples,
         seed=options.seed,
@@ -237,48 +233,37 @@ def main(argv: Sequence[str]) -> int:
         figures[subject.id] = subject_reliability(doubt, subject)
         say(f"{number} of {len(subjects)} subjects", last=number == len(subjects))
     named, sentence = verdict(figures)
-    print(
-        f"{data.name} {direction}, {len(subjects)} subjects, {options.samples} samples, mean (95 % "
-        f"interval by subject)\n\n{markdown(figures, options.samples)}\n\n{sentence}"
-    )
-    if options.json is not None:
-        used = ("model", "weightsSHA256", "steps", "samples", "sampler", "seed")
-        write_json(
-            options.json,
-            {
-                "version": __version__,
-                "dataset": data.name,
-                "direction": direction,
-                "device": describe(choose_device(options.device)),
-                **{key: provenance[key] for key in used},
-                "rank_correlation": {
-                    scale: {
-                        name: asdict(interval(ranks_by_subject(figures, scale, name)))
-                        for name in PREDICTORS
-                    }
-                    for scale in SCALES
-                },
-                "may_be_called_uncertainty": named,
-                "subjects": {
-                    subject: {
-                        scale: {name: asdict(value) for name, value in by_name.items()}
-                        for scale, by_name in found.items()
-                    }
-                    for subject, found in figures.items()
-                },
+    used = ("model", "weightsSHA256", "steps", "samples", "sampler", "seed")
+    run.publish(
+        f"{model.card.id}, {len(subjects)} subjects, {options.samples} samples, mean (95 % "
+        "interval by subject)",
+        f"{markdown(figures, options.samples)}\n\n{sentence}",
+        {
+            **{key: provenance[key] for key in used},
+            "rank_correlation": {
+                scale: {
+                    name: asdict(interval(ranks_by_subject(figures, scale, name)))
+                    for name in PREDICTORS
+                }
+                for scale in SCALES
             },
-        )
+            "may_be_called_uncertainty": named,
+            "subjects": {
+                subject: {
+                    scale: {name: asdict(value) for name, value in by_name.items()}
+                    for scale, by_name in found.items()
+                }
+                for subject, found in figures.items()
+            },
+        },
+    )
     return 0
 
 
 def _translator(
-    model_id: str, folder: Path | None, **how: object
+    model: TranslationModel, **how: object
 ) -> Callable[[Volume], tuple[Doubt, dict[str, object]]]:
     """Result and provenance of a source by the call that users make, in model units."""
-    from ..intensity import intensity_map
-    from ..model import load_model
-
-    model = load_model(model_id, folder)
     air, one = intensity_map(model.card.intensity).inverse(np.array([0.0, 1.0]))
     span = one - air
 
@@ -294,21 +279,13 @@ def _translator(
 
 
 def _parser() -> Arguments:
-    parser = Arguments(
-        prog="midiffusion benchmark uncertainty",
-        description="Do the standard deviation over samples and the agreement with the source tell "
-        "where the result is wrong?",
+    parser = command(
+        "uncertainty",
+        "Do the standard deviation over samples and the agreement with the source tell where the "
+        "result is wrong?",
+        *(add_model, add_run, add_steps, add_seed),
     )
     add = parser.add_argument
-    add("--model", metavar="ID", help="bundle, by id or folder (default: the target's)")
-    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
-    add("--dataset", default="tcga-lgg", choices=DATASETS)
-    add("--data", required=True, type=Path, metavar="DIR", help="its folder, or the one round it")
-    add("--direction", metavar="SOURCE:TARGET", help="default: the collection's first")
     add("--subjects", type=int, metavar="N", help="only the first N subjects")
-    add("--samples", type=int, default=8, metavar="K", help="samples of each slice (default 8)")
-    add("--steps", type=int, metavar="N", help="network evaluations (default: the card's)")
-    add("--seed", type=int, default=0, metavar="S")
-    add("--device", default="auto", type=device_name, help="auto, cuda[:i], mps or cpu")
-    add("--json", type=Path, metavar="OUT", help="every figure of every subject")
+    add("--samples", type=int, default=8, metavar="K", help="of each slice, 2 or more (default 8)")
     return parser

@@ -19,18 +19,17 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ... import __version__
-from ...arguments import Arguments, device_name
+from ...arguments import Arguments
 from ...device import choose_device, describe
-from ...errors import InvalidParameter
 from ...model import TranslationModel, load_model
 from ...precision import network_dtype
 from ..fresh_process import run_fresh
+from ..options import add_device, add_json, add_model, require
 from ..report import write_json
 from . import evaluation, growth, startup, volume
 from .tables import markdown
@@ -42,7 +41,7 @@ PARTS = ("evaluation", "volume", "growth", "startup")
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code. Raises MIDiffusionError for what can't be done."""
     options = _parser().parse_args(argv)
-    _check(options)
+    require(options, slices=2, size=64, repeats=1, growth_slices=2, growth_sizes=64, threads=1)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
@@ -74,12 +73,11 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Arguments:
     parser = Arguments(prog="midiffusion benchmark speed", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_model(parser, "flair")
+    add_device(parser)
+    add_json(parser)
     add = parser.add_argument
-    add("--json", type=Path, metavar="FILE", help="also write the figures here")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
-    add("--model", default="flair", metavar="ID", help="model, by id or by folder (flair)")
-    add("--model-folder", type=Path, metavar="DIR", help="folder with more models")
-    add("--device", type=device_name, default="auto", help="auto (default), cuda[:i], mps or cpu")
     add("--threads", type=int, metavar="N", help="of the CPU (default: PyTorch's choice)")
     add("--slices", type=int, default=160, metavar="N", help="of the volume (default 160)")
     add("--size", type=int, default=128, metavar="N", help="its pixels a side (default 128)")
@@ -89,17 +87,6 @@ def _parser() -> Arguments:
     add("--note", default="", metavar="TEXT", help="what a reader of the figures must know")
     add("--point", type=int, nargs=2, help=argparse.SUPPRESS)
     return parser
-
-
-def _check(options: argparse.Namespace) -> None:
-    least = {"slices": 2, "size": 64, "repeats": 1, "growth_slices": 2, "growth_sizes": 64}
-    for name, limit in {**least, "threads": 1}.items():
-        values = getattr(options, name)
-        for value in values if isinstance(values, list) else [values]:
-            if value is not None and value < limit:
-                raise InvalidParameter(
-                    f"--{name.replace('_', '-')} is {value}: it must be at least {limit}."
-                )
 
 
 def _measured(

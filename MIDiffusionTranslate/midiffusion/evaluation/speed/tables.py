@@ -1,5 +1,4 @@
-"""Figures of `midiffusion benchmark speed` as Markdown tables, one line for each report. Needs no
-torch."""
+"""Figures of `midiffusion benchmark speed` and `lmi` as Markdown tables. Needs no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ def markdown(reports: Sequence[Report]) -> str:
 
 
 def table(reports: Sequence[Report], part: str) -> str:
-    """The table of one part; empty where no report has it."""
+    """The table of one part, a line for each report; empty where none has it."""
     having = [report for report in reports if part in report]
     if part == "growth":
         rows = [row for report in having for row in _growth_rows(report)]
@@ -38,6 +37,26 @@ def place(report: Report) -> str:
     threads = "" if "threads)" in report["device"] else f", {report['threads']} threads"
     note = f"; {report['note']}" if report["note"] else ""
     return f"{report['device']}{threads}, {report['precision']}, PyTorch {report['torch']}{note}"
+
+
+def lmi_table(reports: Sequence[Report]) -> str:
+    """Every row of these reports of `midiffusion benchmark lmi`."""
+    rows = [
+        [
+            f"{report['device']}, PyTorch {report['torch']}",
+            f"{row['case']} ({row['images']})",
+            f"{row['seconds'] * 1e3:.1f}",
+            f"{row['baseline_seconds'] * 1e3:.0f}",
+            f"{row['faster']:.1f}",
+            "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.1f}",
+            "" if row["smaller"] is None else f"{row['smaller']:.0f}",
+            f"{row['own_difference']:.0e}",
+        ]
+        for report in reports
+        for row in report["rows"]
+    ]
+    header = ["device", "case", "ms", "definition, ms", "times faster", "MB", "times smaller"]
+    return markdown_table([*header, "difference"], rows)
 
 
 def exponents(report: Report) -> str:
