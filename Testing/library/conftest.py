@@ -1,16 +1,21 @@
-"""The toy that the tests of translating share: a real, tiny, untrained network and a volume."""
+"""What the library's tests share: a tiny, untrained network, a volume, and the command line."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from midiffusion import cli
 from midiffusion.card import ModelCard
 from midiffusion.conditioning import LMISettings
 from midiffusion.denoiser import Denoiser
 from midiffusion.intensity import PercentileIntensity
+from midiffusion.io import write_volume
 from midiffusion.model import TranslationModel
 from midiffusion.network import UNet, UNetConfig
 from midiffusion.volume import Volume
@@ -64,3 +69,34 @@ def volume() -> Volume:
     matrix[:3, :3] = turn * [5.0, -6.0, 4.0]  # left-handed
     matrix[:3, 3] = [-60.3, 70.1, -20.0]
     return Volume(data.astype(np.int16), matrix, "MR")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The file of a small volume."""
+    data = np.random.default_rng(0).random((3, 5, 4), dtype=np.float32)
+    path = tmp_path / "source.nrrd"
+    write_volume(path, Volume(data, np.diag([2.0, 2.0, 3.0, 1.0])))
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, make_bundle: Callable[..., Path], capsys) -> Callable[..., Any]:
+    """run(*arguments) -> (exit code, stdout, stderr) with the toy bundle's folder named."""
+    make_bundle()
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        folder = ("--model-folder", tmp_path / "models")
+        code = cli.main([str(word) for word in (*arguments, *folder)])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def assert_refused(answer: tuple[int, str, str], sentence: str, code: int = 1) -> None:
+    """The answer of `run` is one line on stderr with this sentence, and this exit code."""
+    got, out, err = answer
+    assert got == code
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert sentence in err
