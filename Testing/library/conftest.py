@@ -1,4 +1,4 @@
-"""What the library's tests share: a tiny, untrained network, a volume, and the command line."""
+"""What the library's tests share: a tiny, untrained network, images, and the command line."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ LMI = LMISettings(
     dilations=(1, 2), bandwidths=(0.1,), cross_dilations=(2,), cross_bandwidths=(0.1,)
 )
 NETWORK = UNetConfig(cond_channels=LMI.channels, channels=(8, 16), embedding=16)
+
+
+# Of the LMI layer: estimators that are no record of another code, and both search sets.
+BOTH = pytest.mark.parametrize("estimator", ["kde", "shannon"])
+SEARCH = pytest.mark.parametrize("search", ["none", "shift"])
 
 
 @pytest.fixture
@@ -69,6 +74,14 @@ def volume() -> Volume:
     matrix[:3, :3] = turn * [5.0, -6.0, 4.0]  # left-handed
     matrix[:3, 3] = [-60.3, 70.1, -20.0]
     return Volume(data.astype(np.int16), matrix, "MR")
+
+
+def related_images(*shape: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two related images, a little outside [0, 1] in places."""
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.rand(shape, generator=generator, dtype=torch.float64) * 1.1 - 0.05
+    v = 0.8 * (1 - u) ** 2 + 0.1 * torch.rand(shape, generator=generator, dtype=torch.float64)
+    return u, v
 
 
 @pytest.fixture
