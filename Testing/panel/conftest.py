@@ -91,6 +91,13 @@ class PanelDriver:
                 lines.append(command)
         return lines
 
+    def assertDisabled(self, reason: str) -> None:
+        """Nothing can be translated, and the panel says why in both places."""
+        button = self.ui.translateButton
+        assert not button.enabled
+        assert reason in button.toolTip
+        assert reason in self.ui.hintLabel.text and self.ui.hintLabel.visible
+
     def assertIdle(self) -> None:
         """Nothing runs, nothing is left, and the panel is ready for the next translation."""
         assert self.panel.job is None
