@@ -1,30 +1,57 @@
-"""Detail from the source: a result as a locally linear function of the image it was made from.
+"""Detail from the source: a result as a locally simple function of the image it was made from.
 
 What a model adds to the source's structure is its contrast. Contrast is smooth: in a neighbourhood
-of a few millimetres the brightness of most tissue in one modality is nearly a linear function of
-that in another. The guided filter (He, Sun and Tang, Guided Image Filtering, IEEE TPAMI 35, 2013,
-eq. 5, 6 and 8; box windows there, Gaussian ones here) fits that function to the result by least
-squares in every neighbourhood. It keeps what the fit explains: the noise of a single sample
-averages out, and edges lie where the source has them. Fitted on the model's grid and applied to the
-source's own (He and Sun, Fast Guided Filter, arXiv 1505.00996), it also gives back the detail that
-the model's larger pixels can't show.
+of a few millimetres the brightness of most tissue in one modality is a function of that in another,
+and nearly a straight one. The guided filter (He, Sun and Tang, Guided Image Filtering, IEEE TPAMI
+35, 2013, eq. 5, 6 and 8; for several guides 14 to 16; box windows there, Gaussian ones here) fits
+that function to the result by least squares in every neighbourhood. It keeps what the fit explains:
+the noise of a single sample averages out, and edges lie where the source has them. Fitted on the
+model's grid and applied to the source's own (He and Sun, Fast Guided Filter, arXiv 1505.00996), it
+also gives back the detail that the model's larger pixels can't show.
+
+The function is made of three straight pieces, for a line can't say that fluid is dark where grey
+matter is bright and white matter between the two, as in FLAIR against T2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
 import torch
 from torch import Tensor
 
-# Standard deviations of the neighbourhoods. Between contrasts of MR a line fits far; bone and air
-# against either do not. Chosen on training subjects (docs/results.md).
-WINDOW_MM, WINDOW_CT_MM = 5.0, 1.7
+Image = TypeVar("Image", np.ndarray, Tensor)
+
+# Standard deviations of the neighbourhoods. Between contrasts of MR one function serves far; bone
+# and air against either do not allow that. Chosen on training subjects (docs/results.md).
+WINDOW_MM, WINDOW_CT_MM = 6.7, 2.3
+_HINGES = (1 / 3, 2 / 3)  # model units: where the pieces meet
 # Squared model units: where the source varies less than this, the result is averaged instead.
 _LEAST_VARIANCE = 1e-4
 _REACH = 3.0  # standard deviations after which a window ends
+_AT_ONCE = 64  # slices: what is fitted at once bounds the memory
 
 
-def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> tuple[Tensor, Tensor]:
-    """Slope and offset, like `result`, with result ~ slope * source + offset around each pixel.
+def guides(source: Image) -> list[Image]:
+    """The images whose weighted sum, with a constant, is any function of three straight pieces.
+
+    Args:
+        source: of any shape, model units.
+
+    Returns:
+        Three images like `source`, model units.
+    """
+    images = [source]
+    for hinge in _HINGES:
+        above: Any = source - hinge
+        images.append(above.clip(min=0))
+    return images
+
+
+def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Tensor:
+    """Weights with result ~ weights[0] + sum of weights[1:] * guides(source) round each pixel.
 
     Args:
         result, source: [S, H, W], model units, on the same grid.
@@ -32,22 +59,67 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> tuple
         gap: distance of neighbouring slices, pixels; 0 if they are to be fitted each by itself.
 
     Returns:
-        Two tensors [S, H, W]: the slope, a ratio, and the offset, model units.
+        [4, S, H, W]; the first in model units, the others ratios.
     """
-    slices, rows, columns = result.shape
-    through = _averaging(slices, sigma / gap if gap > 0 else 0.0, result)
-    down, across = _averaging(rows, sigma, result), _averaging(columns, sigma, result)
+    slices = len(result)
+    through = sigma / gap if gap > 0 else 0.0
+    # A weight is a mean of fits, which themselves look as far.
+    margin = 2 * round(_REACH * through)
+    weights = result.new_empty(2 + len(_HINGES), *result.shape)
+    for start in range(0, slices, _AT_ONCE):
+        stop = min(start + _AT_ONCE, slices)
+        low, high = max(0, start - margin), min(slices, stop + margin)
+        mean = _window_mean(result[low:high], sigma, through)
+        fitted = _fit(result[low:high], guides(source[low:high]), mean)
+        for weight, found in zip(weights, fitted, strict=True):
+            # A pixel lies in many windows; it gets the mean of what they say.
+            weight[start:stop] = mean(found)[start - low : stop - low]
+    return weights
+
+
+def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Of each window: the constant, and the weight of each image."""
+    count = len(images)
+    mean_result, means = mean(result), [mean(image) for image in images]
+    right = [mean(a * result) - m * mean_result for a, m in zip(images, means, strict=True)]
+    # Cholesky's L D L^T, pixel by pixel: a library's solver takes longer to be called than to work.
+    lower: list[list[Tensor]] = []
+    diagonal: list[Tensor] = []
+    for i in range(count):
+        row: list[Tensor] = []
+        for j in range(i + 1):
+            entry = mean(images[i] * images[j]) - means[i] * means[j]
+            for k in range(j):
+                entry -= (row[k] if i == j else lower[j][k]) * row[k] * diagonal[k]
+            if i == j:
+                diagonal.append(entry.clamp_(min=0).add_(_LEAST_VARIANCE))
+            else:
+                row.append(entry / diagonal[j])
+        lower.append(row)
+        for k in range(i):
+            right[i] = right[i] - row[k] * right[k]
+    slopes = [value / scale for value, scale in zip(right, diagonal, strict=True)]
+    for i in reversed(range(count)):
+        for k in range(i + 1, count):
+            slopes[i] = slopes[i] - lower[k][i] * slopes[k]
+    constant = mean_result
+    for slope, m in zip(slopes, means, strict=True):
+        constant = constant - slope * m
+    return [constant, *slopes]
+
+
+def _window_mean(like: Tensor, sigma: float, through: float) -> Callable[[Tensor], Tensor]:
+    """Means of images like `like` [S, H, W] over the window round each pixel; `through`: standard
+    deviation across the slices, in slices."""
+    slices, rows, columns = like.shape
+    across_slices = _averaging(slices, through, like)
+    down, across = _averaging(rows, sigma, like), _averaging(columns, sigma, like)
 
     def mean(image: Tensor) -> Tensor:
         in_plane = down @ image @ across.T
-        return (through @ in_plane.reshape(slices, -1)).reshape(image.shape)
+        return (across_slices @ in_plane.reshape(slices, -1)).reshape(image.shape)
 
-    mean_source, mean_result = mean(source), mean(result)
-    variance = (mean(source * source) - mean_source.square()).clamp_(min=0)
-    covariance = mean(source * result) - mean_source * mean_result
-    slope = covariance / (variance + _LEAST_VARIANCE)
-    # A pixel lies in many windows; it gets the mean of what they say.
-    return mean(slope), mean(mean_result - slope * mean_source)
+    return mean
 
 
 def _averaging(size: int, sigma: float, like: Tensor) -> Tensor:

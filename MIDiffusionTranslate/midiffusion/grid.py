@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,13 +151,21 @@ class SliceGrid:
             target[:] = self._back(source)
         return data
 
-    def line_to_volume(self, slope: np.ndarray, offset: np.ndarray, data: np.ndarray) -> np.ndarray:
-        """slope * data + offset, float32 [k, j, i]: slope and offset [slices, rows, columns] are
-        brought to the source's own grid, where data [k, j, i] lies."""
+    def sum_to_volume(
+        self,
+        weights: np.ndarray,
+        terms: Callable[[np.ndarray], Sequence[np.ndarray]],
+        data: np.ndarray,
+    ) -> np.ndarray:
+        """weights[0] + sum of weights[1:] * terms(data), float32 [k, j, i]: weights
+        [terms + 1, slices, rows, columns] are brought to the source's own grid, where data
+        [k, j, i] lies."""
         result = np.empty(self.source_shape, np.float32)
-        planes = zip(slope, offset, self._turned(data), self._turned(result), strict=True)
-        for steep, above, source, target in planes:
-            target[:] = self._back(steep) * source + self._back(above)
+        planes = zip(weights.swapaxes(0, 1), self._turned(data), self._turned(result), strict=True)
+        for (constant, *others), source, target in planes:
+            target[:] = self._back(constant)
+            for weight, term in zip(others, terms(source), strict=True):
+                target += self._back(weight) * term
         return result
 
     def _turned(self, data: np.ndarray) -> np.ndarray:

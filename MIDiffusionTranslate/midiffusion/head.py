@@ -2,7 +2,8 @@
 
 A CT shows what the patient lies on; no other modality does. A bright layer round the scalp that
 only one of two modalities has is the worst a structure descriptor can be given, so it is removed
-from CT sources, and from the images that CT models learn from.
+from CT sources, and from the images that CT models learn from. And where the source shows air, or
+nothing, there is nothing to translate: a result has air there.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+AIR = 0.03  # model units: what is darker is air
+
 # Above foam, clothes and most of what a head rests on, below fat.
 SOLID_HU = -390.0
+# Above brain, muscle and blood, below most of a skull that pixels of some millimetres show.
+BONE_HU = 250.0
 _OPENING_MM = 5.0  # thinner layers, and what hangs on the head by them, are not head
 _CLOSING_MM = 30.0  # sinuses and the nose, open to the air, belong to it
 
@@ -37,10 +42,18 @@ def without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tensor
         core = _grow_once(core, step) * solid
     room = F.pad(core, (closing + 1,) * 4)
     closed = _shrink(_grow(room, closing), closing)
-    filled = 1 - _reached_from_edge(1 - closed)
+    filled = 1 - reached_from_edge(1 - closed)
     inside = _grow(filled[..., closing + 1 : -closing - 1, closing + 1 : -closing - 1], 1)
     empty = core.amax(dim=(1, 2, 3), keepdim=True) == 0
     return torch.where(empty, slices, slices * inside)
+
+
+def head_with_rim(slices: Tensor) -> Tensor:
+    """1 in the head, what it encloses and one pixel round it, else 0; like `slices` [S, 1, H, W].
+
+    The head is what is brighter than `AIR`, model units.
+    """
+    return _grow(1 - reached_from_edge((slices <= AIR).to(slices)), 1)
 
 
 def deeper_than(slices: Tensor, above: float, pixels: Tensor) -> Tensor:
@@ -49,7 +62,7 @@ def deeper_than(slices: Tensor, above: float, pixels: Tensor) -> Tensor:
     The head is what is brighter than `above`, with everything that it encloses. A stand-in for a
     brain mask where the depth is that of scalp and skull.
     """
-    outside = _reached_from_edge((slices <= above).float())
+    outside = reached_from_edge((slices <= above).float())
     for step in range(int(pixels.max()) if len(slices) else 0):
         going_on = (step < pixels)[:, None, None, None]
         outside = torch.where(going_on, _grow_once(outside, step), outside)
@@ -101,8 +114,29 @@ def _largest(mask: Tensor) -> Tensor:
     return (flat == sizes.argmax(dim=1, keepdim=True)).view_as(mask).to(mask.dtype) * mask
 
 
-def _reached_from_edge(air: Tensor) -> Tensor:
-    """The air that is connected to the edge of the slice."""
-    edge = torch.ones_like(air)
-    edge[..., 1:-1, 1:-1] = 0
-    return _spread(edge * air, air)
+def reached_from_edge(air: Tensor) -> Tensor:
+    """The air [S, 1, H, W], 0 or 1, that is connected to the edge of its slice, through the sides
+    of pixels; like `air`."""
+    reached = torch.ones_like(air)
+    reached[..., 1:-1, 1:-1] = 0
+    reached *= air
+    ways = [
+        (air.flip(dim) if back else air, dim, back) for dim in (-2, -1) for back in (False, True)
+    ]
+    walls = [_last(1 - turned, dim) for turned, dim, _ in ways]
+    while True:
+        # Along whole runs of air, one way after the other: few rounds, however far it is.
+        grown = reached
+        for (turned, dim, back), wall in zip(ways, walls, strict=True):
+            seen = _last(grown.flip(dim) if back else grown, dim) > wall
+            along = seen * turned
+            grown = torch.maximum(grown, along.flip(dim) if back else along)
+        if torch.equal(grown, reached):
+            return reached
+        reached = grown
+
+
+def _last(mask: Tensor, dim: int) -> Tensor:
+    """Along `dim` the number, from 1, of the last pixel of the mask so far; 0 before the first."""
+    numbers = torch.arange(1, mask.shape[dim] + 1, dtype=mask.dtype, device=mask.device)
+    return (mask * (numbers[:, None] if dim == -2 else numbers)).cummax(dim).values

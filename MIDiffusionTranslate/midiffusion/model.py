@@ -17,12 +17,12 @@ from .agreement import agreement_slices
 from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
 from .denoiser import Denoiser
-from .detail import WINDOW_CT_MM, WINDOW_MM, local_fit
+from .detail import WINDOW_CT_MM, WINDOW_MM, guides, local_fit
 from .device import choose_device, describe, memory_bytes, memory_state
 from .errors import InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
 from .grid import SliceGrid
-from .head import SOLID_HU, without_couch
+from .head import SOLID_HU, head_with_rim, without_couch
 from .intensity import (
     CT_WINDOW,
     HounsfieldIntensity,
@@ -107,6 +107,7 @@ class TranslationModel:
         between = volume.spacing_mm[::-1][grid.order[0]]
         plan = replace(plan, gap=between / self.card.pixel_mm)
         units, _ = SourceIntensity().forward(volume.data, volume.modality)
+        told = None if on_step is None else _Told(on_step)
         agreed = None
         try:
             source = source_slices(volume, units, grid, self.card.pixel_mm, place)
@@ -115,10 +116,10 @@ class TranslationModel:
             known = self._familiarity(source)
             plain = torch.zeros_like(source) if agreement else None
             mean, deviation = self._mean_and_deviation(
-                source, grid, plan, on_step, units, window_mm, plain
+                source, grid, plan, told, units, window_mm, plain
             )
             if plain is not None:
-                agreed = self._agreement(source, plain, grid, plan, on_step)
+                agreed = self._agreement(source, plain, grid, told)
         except (RuntimeError, MemoryError) as failure:
             if not is_shortage(failure):
                 raise
@@ -201,6 +202,7 @@ class TranslationModel:
         mean without it is added to `plain`, which is like `source`."""
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        head = head_with_rim(source)[:, 0]  # where the source shows nothing there is air
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
@@ -210,11 +212,11 @@ class TranslationModel:
                 if plain is not None:
                     plain.add_(x, alpha=1 / plan.samples)
                 if window_mm is None:
-                    value = grid.to_volume(x[:, 0].cpu().numpy())
+                    value = grid.to_volume((x[:, 0] * head).cpu().numpy())
                 else:
                     sigma = window_mm / self.card.pixel_mm
-                    slope, offset = local_fit(x[:, 0], source[:, 0], sigma, plan.gap)
-                    value = grid.line_to_volume(slope.cpu().numpy(), offset.cpu().numpy(), units)
+                    weights = local_fit(x[:, 0], source[:, 0], sigma, plan.gap).mul_(head)
+                    value = grid.sum_to_volume(weights.cpu().numpy(), guides, units)
                 np.maximum(value, 0, out=value)
                 if mean is None or squares is None:
                     mean = value
@@ -228,26 +230,13 @@ class TranslationModel:
         return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1))
 
     def _agreement(
-        self,
-        source: Tensor,
-        plain: Tensor,
-        grid: SliceGrid,
-        plan: Plan,
-        on_step: OnStep | None,
+        self, source: Tensor, plain: Tensor, grid: SliceGrid, told: _Told | None
     ) -> np.ndarray:
         """Of `plain`, the network's own result, with the source's slices: [k, j, i], 0 to 1. (What
-        has its detail from the source agrees with it in any case.) on_step is called with the run's
-        end, again and again: a sign of life, and the caller's chance to end it."""
-        device = source.device
-        of, slices = plan.samples * plan.evaluations, len(source)
-
-        def alive(done: int) -> None:
-            if on_step is not None:
-                used = memory_bytes(device)
-                on_step(Progress(of, of, slices, slices, None, str(device), used, None))
-
+        has its detail from the source agrees with it in any case.)"""
+        again = None if told is None else told.again
         with reproducible():
-            found = agreement_slices(source, plain.clamp(min=0), self._lmi, alive)
+            found = agreement_slices(source, plain.clamp_(min=0), self._lmi, again)
         volume = grid.to_volume(found[:, 0].cpu().numpy())
         return np.clip(volume, 0, 1, out=volume)  # cubic resampling swings beyond both
 
@@ -257,6 +246,24 @@ class TranslationModel:
 
     def _as_output(self, data: np.ndarray, source: Volume) -> Volume:
         return Volume(data, source.ijkToRAS.copy(), self.card.target_modality)
+
+
+class _Told:
+    """Passes progress on, and can tell the last of it again."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+        self._last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        self._last = progress
+        self._on_step(progress)
+
+    def again(self, _done: int) -> None:
+        """A sign of life where no evaluation is at work, and the caller's chance to end it."""
+        assert self._last is not None  # a translation evaluates before it does anything else
+        used = memory_bytes(torch.device(self._last.device))
+        self._on_step(replace(self._last, eta_s=None, memory_bytes=used, preview=None))
 
 
 def source_slices(

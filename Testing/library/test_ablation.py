@@ -61,6 +61,7 @@ def test_every_row_is_a_setting_that_exists():
             "contrast",
             "lmi",
             "extraction",
+            "cut",
             "dropout",
             "samples",
             "evaluations",

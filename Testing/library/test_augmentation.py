@@ -1,10 +1,15 @@
-"""Random geometry, extraction and contrast: what each draw may do to an image, and what not."""
+"""Random geometry, extraction, view and contrast: what each draw may do to an image, and not."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from midiffusion.training.augmentation import RandomContrast, RandomExtraction, RandomGeometry
+from midiffusion.training.augmentation import (
+    RandomContrast,
+    RandomExtraction,
+    RandomFieldOfView,
+    RandomGeometry,
+)
 from toys import head
 
 
@@ -82,6 +87,36 @@ def test_extraction_takes_source_and_target_alike_to_what_lies_deep():
     assert torch.equal(out[kept], images[kept])
     shrunk = (out[changed] > 0).sum() / (images[changed] > 0).sum()
     assert 0.4 < float(shrunk) < 0.95
+
+
+def test_extraction_of_a_ct_takes_what_is_left_of_the_skull():
+    y, x = np.mgrid[:64, :64] - 32
+    radius = np.hypot(x, y)
+    image = np.where(radius < 28, 0.33, 0.0)
+    image[(radius < 26) & (radius >= 20)] = 0.7  # thicker than what is taken off
+    image[radius < 3] = 0.7  # a calcification
+    slices = torch.from_numpy(image.astype(np.float32))[None, None]
+    depth = torch.tensor([4 / 64])
+    out = RandomExtraction(bone_above=0.4).apply(slices, depth)[0, 0].numpy()
+    assert np.array_equal(out > 0, radius < 20)
+    left = RandomExtraction().apply(slices, depth)[0, 0].numpy()
+    assert (left[(radius >= 20) & (radius < 23)] > 0).all()
+
+
+def test_a_field_of_view_ends_at_one_side():
+    images = torch.ones(400, 1, 32, 40)
+    view = RandomFieldOfView(0.5, (0.1, 0.4))
+    cut = view.draw(400, torch.Generator().manual_seed(0))
+    out = view.apply(images, cut)[:, 0]
+    lost = torch.stack(
+        [(out[:, :, 20] == 0).float().mean(dim=1), (out[:, 16, :] == 0).float().mean(dim=1)], dim=1
+    )
+    assert ((lost > 0).sum(dim=1) <= 1).all()
+    assert 160 < int((lost > 0).any(dim=1).sum()) < 240
+    depth = lost.amax(dim=1)
+    assert float(depth[depth > 0].min()) > 0.06 and float(depth.max()) < 0.44
+    corners = [out[:, 0, 20], out[:, -1, 20], out[:, 16, 0], out[:, 16, -1]]
+    assert all((corner == 0).any() for corner in corners)
 
 
 def test_same_seed_same_augmentation():

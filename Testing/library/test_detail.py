@@ -1,19 +1,23 @@
-"""Detail from the source: the guided filter against least squares written out."""
+"""Detail from the source: the guided filter against least squares written out, and its parts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from midiffusion.detail import local_fit
+from midiffusion import detail
+from midiffusion.detail import guides, local_fit
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 
-def fit(result: Array, source: Array, sigma: float, gap: float) -> tuple[Array, Array]:
-    slope, offset = local_fit(torch.from_numpy(result), torch.from_numpy(source), sigma, gap)
-    return slope.numpy(), offset.numpy()
+def fit(result: Array, source: Array, sigma: float, gap: float) -> Array:
+    return local_fit(torch.from_numpy(result), torch.from_numpy(source), sigma, gap).numpy()
+
+
+def applied(found: Array, source: Array) -> Array:
+    return found[0] + sum(w * g for w, g in zip(found[1:], guides(source), strict=True))
 
 
 def weights(size: int, at: int, sigma: float) -> Array:
@@ -38,32 +42,39 @@ def test_least_squares_in_every_window(gap: float, through: float) -> None:
             weights(n, i, s) for n, i, s in zip(shape, at, (through, sigma, sigma), strict=True)
         ]
         windows[at] = along[0][:, None, None] * along[1][:, None] * along[2]
-    slopes, offsets = np.empty(shape), np.empty(shape)
+    each = np.empty((4, *shape))
+    pieces = [np.ones(shape), source, np.maximum(source - 1 / 3, 0), np.maximum(source - 2 / 3, 0)]
     for at in np.ndindex(shape):
-        # sum w (a I + b - p)^2 + eps a^2 is least: the ridge on the slope is one more equation.
+        # sum w (b + sum a g - p)^2 + eps a^2 is least: the ridges are three more equations.
         root = np.sqrt(windows[at].ravel())
-        rows = np.stack([root * source.ravel(), root], axis=1)
-        equations = np.vstack([rows, [np.sqrt(1e-4), 0.0]])
-        right = np.append(root * result.ravel(), 0.0)
-        slopes[at], offsets[at] = np.linalg.lstsq(equations, right, rcond=None)[0]
-    found = fit(result, source, sigma, gap)
-    for mean, each in zip(found, (slopes, offsets), strict=True):
-        expected = np.einsum("abcijk,ijk->abc", windows, each)
-        np.testing.assert_allclose(mean, expected, atol=1e-9)
+        rows = np.stack([root * piece.ravel() for piece in pieces], axis=1)
+        equations = np.vstack([rows, np.sqrt(1e-4) * np.eye(4)[1:]])
+        right = np.append(root * result.ravel(), np.zeros(3))
+        each[(slice(None), *at)] = np.linalg.lstsq(equations, right, rcond=None)[0]
+    expected = np.einsum("abcijk,wijk->wabc", windows, each)
+    np.testing.assert_allclose(fit(result, source, sigma, gap), expected, atol=1e-9)
 
 
-def test_a_line_is_found_under_noise() -> None:
+def test_slices_fitted_in_parts_are_those_fitted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    result, source = rng.random((2, 11, 8, 8))
+    together = fit(result, source, sigma=1.2, gap=2.0)
+    monkeypatch.setattr(detail, "_AT_ONCE", 2)
+    np.testing.assert_allclose(fit(result, source, sigma=1.2, gap=2.0), together, atol=1e-12)
+
+
+def test_three_pieces_are_found_under_noise() -> None:
     rng = np.random.default_rng(1)
-    source = rng.random((4, 32, 32))
-    truth = 0.9 - 0.7 * source
+    source = rng.random((4, 48, 48))
+    truth = np.interp(source, [0, 1 / 3, 2 / 3, 1], [0.0, 0.5, 0.8, 0.1])
     noisy = truth + rng.normal(0, 0.1, source.shape)
-    slope, offset = fit(noisy, source, sigma=3.0, gap=1.0)
-    assert np.abs(slope * source + offset - truth).std() < 0.02
+    found = applied(fit(noisy, source, sigma=4.0, gap=1.0), source)
+    assert np.abs(found - truth).mean() < 0.02
 
 
 def test_where_the_source_shows_nothing_the_result_is_kept_but_for_its_noise() -> None:
     result = np.zeros((1, 24, 24))
     result[:, :, 12:] = 0.5
-    slope, offset = fit(result, np.full_like(result, 0.3), sigma=1.0, gap=0.0)
-    assert np.abs(slope).max() < 1e-9
-    np.testing.assert_allclose(offset[0, 12, [3, 20]], [0.0, 0.5], atol=1e-6)
+    found = fit(result, np.full_like(result, 0.3), sigma=1.0, gap=0.0)
+    assert np.abs(found[1:]).max() < 1e-9
+    np.testing.assert_allclose(found[0, 0, 12, [3, 20]], [0.0, 0.5], atol=1e-6)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from midiffusion.head import deeper_than, without_couch
+from midiffusion.head import deeper_than, head_with_rim, reached_from_edge, without_couch
+from scipy import ndimage
 
 SOLID = 0.2
 
@@ -58,3 +59,22 @@ def test_depth_is_measured_from_the_surface_and_holes_are_inside():
         assert set(np.unique(mask)) == {0, 1}
         assert mask[radius < 40 - depth - 1.5].all()
         assert not mask[radius > 40 - depth + 1.5].any()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.75])
+def test_air_is_reached_from_the_edge_round_every_corner(share):
+    rng = np.random.default_rng(5)
+    air = rng.random((4, 40, 56)) < share
+    found = reached_from_edge(torch.from_numpy(air).float()[:, None])[:, 0].numpy()
+    for mask, each in zip(air, found, strict=True):
+        parts, _ = ndimage.label(mask)
+        edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+        assert np.array_equal(each > 0, np.isin(parts, edge[edge > 0]))
+
+
+def test_the_head_has_its_holes_and_one_pixel_more():
+    y, x = np.mgrid[:64, :64] - 32
+    radius = np.hypot(x, y)
+    ring = np.where((radius < 20) & (radius > 12), 0.5, 0.02)
+    found = head_with_rim(torch.from_numpy(ring.astype(np.float32))[None, None])[0, 0].numpy() > 0
+    assert np.array_equal(found, ndimage.binary_dilation(radius < 20))

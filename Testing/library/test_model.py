@@ -77,9 +77,9 @@ def test_detail_finer_than_the_models_pixels_comes_from_the_source(model, volume
 @pytest.mark.parametrize(
     ("modality", "intensity", "window"),
     [
-        ("MR", PercentileIntensity(), 5.0),
-        ("CT", PercentileIntensity(), 1.7),
-        ("MR", HounsfieldIntensity(), 1.7),
+        ("MR", PercentileIntensity(), 6.7),
+        ("CT", PercentileIntensity(), 2.3),
+        ("MR", HounsfieldIntensity(), 2.3),
     ],
 )
 def test_the_window_of_detail_is_narrower_with_ct_on_either_side(
@@ -103,7 +103,7 @@ def test_steps_counts_network_evaluations(model, volume, sampler, steps):
     model.denoiser.forward = lambda *a: calls.append(a[1]) or forward(*a)
     model.translate(volume, steps=steps, sampler=sampler, device="cpu")
     evaluations = [sigma for n, sigma in enumerate(calls) if n == 0 or calls[n - 1] != sigma]
-    batches = math.ceil(5 / batching.SliceBatches(5, torch.device("cpu")).size)
+    batches = math.ceil(5 / batching.SliceBatches(torch.device("cpu")).size)
     assert len(calls) == steps * batches
     assert evaluations[0] == model.card.sigma_max
 
@@ -168,6 +168,18 @@ def test_a_ct_is_translated_as_if_it_lay_on_nothing(model):
     shifted = [Volume(data + 1000, matrix) for data in (alone, couch)]
     a, b = (model.translate(volume, steps=2) for volume in shifted)
     assert not np.array_equal(a.volume.data, b.volume.data)
+
+
+@pytest.mark.parametrize("detail", [True, False])
+def test_where_the_source_shows_nothing_there_is_air(model, detail):
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in (4, 64, 64)), indexing="ij")
+    head = np.hypot(j, i) < 0.5
+    data = np.where(head, 300.0 + 100 * np.cos(9 * i), 0.0)
+    data[0] = 0  # a slice that was not acquired
+    source = Volume(data, np.diag([-3.0, -3.0, 5.0, 1.0]))
+    made = model.translate(source, steps=2, device="cpu", detail=detail).volume.data
+    assert not made[np.hypot(j, i) > 0.65].any() and not made[0].any()
+    assert made[1:][head[1:]].any()
 
 
 def test_structure_stays_where_it_is_in_the_patient(card):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +14,25 @@ from midiffusion.evaluation.baselines.diffusion import MIDiffusion, Sampling
 from midiffusion.evaluation.datasets import dataset
 from midiffusion.evaluation.scorer import score_subject
 from midiffusion.model import load_model
-from PIL import Image
-
-SPLITS = json.loads(resources.files("midiffusion.training").joinpath("splits.json").read_text())
+from midiffusion.training.data import frozen_split
+from toys import saveCollection
 
 
 def test_each_window_is_tried_on_training_subjects(tmp_path: Path, capsys: Any) -> None:
-    y, x = np.mgrid[-1:1:128j, -1:1:128j]
-    tiles = np.zeros((3, 128, 128, 3), dtype=np.uint8)
-    tiles[:, (x / 0.6) ** 2 + (y / 0.8) ** 2 < 1] = 160, 130, 0
-    tiles[:, (x / 0.2) ** 2 + (y / 0.3) ** 2 < 1] = 60, 230, 0
-    data = tmp_path / "tcga_lgg"
-    data.mkdir()
-    sheet = Image.fromarray(tiles.reshape(-1, 128, 3), "RGB")
-    for subject in SPLITS["tcga_lgg"]["train"]:
-        sheet.save(data / f"{subject}.webp", lossless=True, exact=True)
+    training, _ = frozen_split("tcga_lgg")
+    data = saveCollection(tmp_path / "tcga_lgg", training, slices=3)
     bundle, out = saveTiny(tmp_path / "tiny"), tmp_path / "windows.json"
     arguments = ["--model", bundle, "--data", data, "--json", out, "--device", "cpu", "--steps", 1]
-    arguments += ["--subjects", 2, "--slices", 1, "--widths", 0, 5]
+    arguments += ["--subjects", 2, "--slices", 1, "--widths", 0, 6.7]
     assert main(["benchmark", "windows", *map(str, arguments)]) == 0
     report = json.loads(out.read_text())
-    assert set(report["subjects"]) <= set(SPLITS["tcga_lgg"]["train"])
+    assert set(report["subjects"]) <= set(training)
     assert (len(report["subjects"]), report["slices"]) == (2, 2)
-    # None is the network's own result, and five millimetres what users get between contrasts of MR.
+    # None is the network's own result, and 6.7 mm what users get between contrasts of MR.
     by_name = {s.id: s for s in dataset("tcga-lgg").load(data, "t1:flair", "train")}
     subjects = [by_name[name].some(1) for name in report["subjects"]]
     found = []
-    for width, detail in (("0", False), ("5", True)):
+    for width, detail in (("0", False), ("6.7", True)):
         method = MIDiffusion(load_model(bundle), Sampling(1, device="cpu", detail=detail))
         scored = [score_subject(method.translate(s.source), s, 128, "FLAIR") for s in subjects]
         found.append(report["widths_mm"][width]["ssim"]["value"])

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..head import deeper_than
+from ..head import AIR, deeper_than, reached_from_edge
 
 
 def _uniform(size: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -72,10 +72,13 @@ class RandomExtraction:
 
     Args:
         share: of the images.
+        bone_above: brighter than this is bone and goes with the scalp, model units; None where
+            brightness does not tell.
         depth: range of what is taken off all round, as fractions of the image side.
     """
 
     share: float = 0.0
+    bone_above: float | None = None
     depth: tuple[float, float] = (0.04, 0.08)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -83,16 +86,49 @@ class RandomExtraction:
         chosen = torch.rand(count, generator=generator) < self.share
         return torch.where(chosen, _uniform((count,), *self.depth, generator), 0.0)
 
-    @staticmethod
-    def apply(images: Tensor, depth: Tensor) -> Tensor:
+    def apply(self, images: Tensor, depth: Tensor) -> Tensor:
         """The images [B, 1, H, W], what lies above `depth` [B] made air (0)."""
         chosen = depth > 0
         if not chosen.any():
             return images
-        pixels = (depth[chosen] * images.shape[-1]).round()
+        whole = images[chosen]
+        inside = deeper_than(whole, AIR, (depth[chosen] * whole.shape[-1]).round())
+        if self.bone_above is not None:
+            inside = 1 - reached_from_edge(1 - inside * (whole <= self.bone_above))
         out = images.clone()
-        out[chosen] *= deeper_than(images[chosen], RandomContrast.AIR, pixels)
+        out[chosen] = whole * inside
         return out
+
+
+@dataclass(frozen=True)
+class RandomFieldOfView:
+    """Some images cut off at one side, target and source alike, as a small field of view does.
+
+    Args:
+        share: of the images.
+        depth: range of what is cut off, as fractions of the image side.
+    """
+
+    share: float = 0.0
+    depth: tuple[float, float] = (0.1, 0.35)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """[count, 4]: what is cut off at the top, bottom, left and right, as fractions."""
+        chosen = torch.rand(count, generator=generator) < self.share
+        depth = torch.where(chosen, _uniform((count,), *self.depth, generator), 0.0)
+        side = torch.randint(4, (count,), generator=generator)
+        return F.one_hot(side, 4) * depth[:, None]
+
+    @staticmethod
+    def apply(images: Tensor, cut: Tensor) -> Tensor:
+        """The images [B, 1, H, W], what lies outside made air (0)."""
+        rows, columns = (
+            (torch.arange(size, dtype=cut.dtype) + 0.5) / size for size in images.shape[2:]
+        )
+        top, bottom, left, right = (side[:, None] for side in cut.T)
+        high = (rows > top) & (rows < 1 - bottom)
+        wide = (columns > left) & (columns < 1 - right)
+        return images * (high[:, None, :, None] & wide[:, None, None, :])
 
 
 @dataclass(frozen=True)
@@ -144,7 +180,6 @@ class RandomContrast:
     shift: float = 0.5
 
     TABLE = 256  # entries of an intensity table over [0, 1.25]
-    AIR = 0.03  # intensities below this are air and stay near it
     GAP = 0.04  # smallest distance between knots at tissue
     OCTAVES = (6, 12, 20, 32, 48)  # of the texture: cells along the image side
 
@@ -169,12 +204,12 @@ class RandomContrast:
             return at
         if float(torch.rand(1, generator=generator)) < self.plateaus:
             steps = int(torch.randint(2, 6, (1,), generator=generator))
-            edges = _uniform((steps,), self.AIR, 1.0, generator).sort().values
-            edges[0] = self.AIR
+            edges = _uniform((steps,), AIR, 1.0, generator).sort().values
+            edges[0] = AIR
             levels = torch.cat((torch.zeros(1), _uniform((steps,), 0.05, 1.0, generator)))
             return levels[torch.searchsorted(edges, at, right=True)]
         inner = self._knots(image, generator)
-        knots = torch.tensor([0.0, self.AIR, *inner, 1.26])
+        knots = torch.tensor([0.0, AIR, *inner, 1.26])
         weight = torch.rand(1, generator=generator)
         random = torch.rand(len(knots), generator=generator)
         if self.mapping == "monotone":
@@ -189,10 +224,10 @@ class RandomContrast:
     def _knots(self, image: Tensor, generator: torch.Generator) -> list[float]:
         count = int(torch.randint(2, self.knots + 1, (1,), generator=generator))
         if self.knots_at == "uniform":
-            return _uniform((count,), self.AIR, 1.03, generator).sort().values.tolist()
-        head = image[image > self.AIR]
+            return _uniform((count,), AIR, 1.03, generator).sort().values.tolist()
+        head = image[image > AIR]
         if len(head) == 0:
-            head = torch.linspace(self.AIR, 1.0, 64)
+            head = torch.linspace(AIR, 1.0, 64)
         picks = torch.randint(len(head), (count,), generator=generator)
         inner: list[float] = []
         for knot in head[picks].sort().values.tolist():
@@ -239,13 +274,13 @@ class RandomContrast:
         # What `SourceIntensity` will do to a real source: its bright end comes to about 1, and
         # without a scalp the middle of the head to 0.5.
         some = out.flatten(1)[:, ::4]
-        middle = torch.where(some > self.AIR, some, torch.nan).nanmedian(dim=1).values
+        middle = torch.where(some > AIR, some, torch.nan).nanmedian(dim=1).values
         bright = torch.quantile(some, 0.9975, dim=1).maximum(middle.nan_to_num() / 0.5)
         bright = bright.clamp_min(0.05)
         out = out / bright[:, None, None, None] * p.gain
         # A magnitude image's noise in the air is positive; often the air has been cleared.
         air = out + p.noisy_air * 0.7 * p.noise.abs()
-        return torch.where(out > self.AIR, out + p.noise, air).clamp(0.0, 1.25)
+        return torch.where(out > AIR, out + p.noise, air).clamp(0.0, 1.25)
 
 
 def _smooth_and_shift(images: Tensor, blur: Tensor, shift: Tensor) -> Tensor:

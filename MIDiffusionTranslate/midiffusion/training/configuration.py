@@ -26,6 +26,7 @@ class TrainingConfig:
         lmi: arguments of `LMISettings`.
         contrast: arguments of `RandomContrast`, which makes the image in the role of the source.
         extraction: share of images without scalp and skull.
+        cut: share of images that end inside the head at one side.
         network: arguments of `UNetConfig` but `cond_channels`.
         sigma_min, sigma_max: noise range of the sampler, model units. sigma_max is of the
             order of the largest distance between two training images (49.8 for TCGA-LGG FLAIR at
@@ -49,6 +50,7 @@ class TrainingConfig:
     lmi: dict[str, Any] = field(default_factory=dict)
     contrast: dict[str, Any] = field(default_factory=dict)
     extraction: float = 0.0
+    cut: float = 0.0
     network: dict[str, Any] = field(default_factory=dict)
     sigma_min: float = 0.01
     sigma_max: float = 40.0

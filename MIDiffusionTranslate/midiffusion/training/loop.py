@@ -19,11 +19,11 @@ from torch import Tensor
 from ..conditioning import LMICondition, LMISettings
 from ..denoiser import Denoiser
 from ..errors import InvalidData
-from ..head import SOLID_HU, without_couch
+from ..head import BONE_HU, SOLID_HU, without_couch
 from ..intensity import HounsfieldIntensity, intensity_map
 from ..loss import denoising_loss, draw_sigma
 from ..network import UNet, UNetConfig
-from .augmentation import RandomContrast, RandomExtraction, RandomGeometry
+from .augmentation import RandomContrast, RandomExtraction, RandomFieldOfView, RandomGeometry
 from .checkpoint import load_checkpoint, save_checkpoint
 from .configuration import TrainingConfig
 from .data import TrainingSlices, load_slices
@@ -218,10 +218,18 @@ def _step_loss(
 
 
 def moved(config: TrainingConfig, x0: Tensor, g: torch.Generator) -> Tensor:
-    """Images [B, 1, H, W] after random geometry and, some of them, extraction."""
-    geometry, extraction = RandomGeometry(), RandomExtraction(config.extraction)
-    x0 = geometry.apply(x0, geometry.draw(len(x0), g))
-    return extraction.apply(x0, extraction.draw(len(x0), g))
+    """Images [B, 1, H, W] after random geometry and, some of them, extraction or a cut."""
+    mapping = intensity_map(config.intensity)
+    bone = None
+    if isinstance(mapping, HounsfieldIntensity):
+        bone = float(mapping.forward(np.array(BONE_HU))[0])
+    for random in (
+        RandomGeometry(),
+        RandomExtraction(config.extraction, bone),
+        RandomFieldOfView(config.cut),
+    ):
+        x0 = random.apply(x0, random.draw(len(x0), g))
+    return x0
 
 
 @torch.no_grad()
@@ -254,7 +262,7 @@ def batch_loss(
     Args:
         config: its LMI, contrast, noise levels and precision.
         denoiser: the network to judge, on `device`.
-        x0: clean images after geometry and extraction, [B, 1, H, W], model units, on the CPU.
+        x0: clean images after geometry, extraction and cut, [B, 1, H, W], model units, on the CPU.
         dropout: share of the images without a condition.
         g: every random number comes from it, in a fixed order.
         device: where the loss is computed.
