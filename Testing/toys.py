@@ -1,11 +1,15 @@
-"""Toys: subjects whose target is known (discs in a head), and a head alone."""
+"""Toys: subjects whose target is known (discs in a head), a head alone, a miniature collection."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from midiffusion.evaluation.baselines.method import Method
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.volume import Volume
+from PIL import Image
 
 SIDE = 32
 
@@ -51,3 +55,18 @@ def head(size: int, turn: float) -> np.ndarray:
     outer = (x / 0.7) ** 2 + (y / 0.9) ** 2 < 1
     inner = ((x - 0.2 * np.cos(turn)) / 0.2) ** 2 + ((y - 0.2 * np.sin(turn)) / 0.3) ** 2 < 1
     return outer * 0.8 - inner * 0.6 * outer
+
+
+def saveCollection(folder: Path, subjects: Sequence[str], slices: int) -> Path:
+    """A miniature of TCGA-LGG in a new folder, which it returns: for each subject the same slices
+    of a head, T1 and FLAIR, with an ellipse in it that is dark in one and bright in the other."""
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
+    tiles = np.zeros((slices, 128, 128, 3), dtype=np.uint8)
+    for number, tile in enumerate(tiles, start=1):
+        tile[(x / 0.6) ** 2 + (y / 0.8) ** 2 < 1] = 160, 130, 0
+        tile[(x / 0.2) ** 2 + (y / 0.1 / number) ** 2 < 1] = 60, 230, 0
+    folder.mkdir()
+    sheet = Image.fromarray(tiles.reshape(-1, 128, 3), "RGB")
+    for subject in subjects:
+        sheet.save(folder / f"{subject}.webp", lossless=True, exact=True)
+    return folder

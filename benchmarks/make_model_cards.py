@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT / "MIDiffusionTranslate"))
 
 from midiffusion import registry  # noqa: E402
 from midiffusion.card import ModelCard  # noqa: E402
-from midiffusion.evaluation.report import markdown_table  # noqa: E402
+from midiffusion.evaluation.bootstrap import Interval  # noqa: E402
+from midiffusion.evaluation.report import estimate_text, markdown_table  # noqa: E402
 
 DOCUMENTS = ROOT / "docs/models"
 DATA = ROOT / "Resources/SampleData"
@@ -94,11 +95,8 @@ def _validation(figures: dict[str, Any]) -> str:
     return "\n\n".join(sections) if sections else "Not measured."
 
 
-def _cell(found: Any, decimals: int) -> str:
-    if found is None:
-        return ""
-    value, low, high = (f"{x:.{decimals}f}" for x in found)
-    return value if low == high else f"{value} ({low} to {high})"  # of one subject: no interval
+def _cell(found: list[float] | None, decimals: int) -> str:
+    return estimate_text(None if found is None else Interval(*found), decimals)
 
 
 def _caption(model: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -17,28 +16,15 @@ from midiffusion.denoiser import Denoiser
 from midiffusion.evaluation.datasets import dataset
 from midiffusion.evaluation.sampler_benchmark import Row, enough
 from midiffusion.network import UNet, UNetConfig
-from PIL import Image
+from midiffusion.training.data import frozen_split
+from toys import saveCollection
 
-VALIDATION = json.loads(resources.files("midiffusion.training").joinpath("splits.json").read_text())
-VALIDATION = VALIDATION["tcga_lgg"]["val"]
+VALIDATION = frozen_split("tcga_lgg")[1]
 
 
 @pytest.fixture
 def collection(tmp_path):
-    """Every validation subject with the same five slices: a bright ellipse, inverted in FLAIR."""
-    y, x = np.mgrid[-1:1:128j, -1:1:128j]
-    tiles = np.zeros((5, 128, 128, 3), dtype=np.uint8)
-    for number, tile in enumerate(tiles):
-        head = (x / 0.6) ** 2 + (y / 0.8) ** 2 < 1
-        inner = (x / 0.2) ** 2 + (y / 0.1 / (number + 1)) ** 2 < 1
-        tile[head] = 160, 130, 0
-        tile[inner] = 60, 230, 0
-    folder = tmp_path / "tcga_lgg"
-    folder.mkdir()
-    sheet = Image.fromarray(tiles.reshape(-1, 128, 3), "RGB")
-    for subject in VALIDATION:
-        sheet.save(folder / f"{subject}.webp", lossless=True, exact=True)
-    return folder
+    return saveCollection(tmp_path / "tcga_lgg", VALIDATION, slices=5)
 
 
 @pytest.fixture
