@@ -74,7 +74,7 @@ class Published(FromScratch):
         config = TrainingConfig(
             card={},
             sources=(),
-            intensity={},
+            intensity={"kind": "percentile"},
             lmi=_LMI,
             network=network_of_the_bundles() if network is None else network,
             batch=_BATCH,
