@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import pytest
 from midiffusion.evaluation.baselines.method import Method
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.volume import Volume
@@ -47,6 +49,19 @@ def error(method: Method, subjects: list[Subject]) -> float:
         np.abs(method.translate(s.source) - s.target)[s.source.data > 0.5].mean() for s in subjects
     ]
     return float(np.mean(errors))
+
+
+def gapsOfNoise(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Fills with the distance of neighbouring slices of every noise that the module makes."""
+    gaps = []
+
+    class Noted(module.SharedNoise):
+        def __init__(self, seed, sample, like, gap=0.0):
+            gaps.append(gap)
+            super().__init__(seed, sample, like, gap)
+
+    monkeypatch.setattr(module, "SharedNoise", Noted)
+    return gaps
 
 
 def head(size: int, turn: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from midiffusion.evaluation.baselines.published import Published, PublishedCondi
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.lmi import LocalMutualInformation
 from midiffusion.volume import Volume
+from toys import gapsOfNoise
 
 SIDE = 8
 
@@ -101,14 +102,7 @@ def test_a_step_is_cut_as_in_our_own_training(monkeypatch):
 
 
 def test_noise_is_shared_as_far_as_slices_are_near(trained, monkeypatch):
-    gaps = []
-
-    class Noise(scratch.SharedNoise):
-        def __init__(self, seed, sample, like, gap=0.0):
-            gaps.append(gap)
-            super().__init__(seed, sample, like, gap)
-
-    monkeypatch.setattr(scratch, "SharedNoise", Noise)
+    gaps = gapsOfNoise(scratch, monkeypatch)
     data = np.repeat(_squares(1)[0].source.data, 2, axis=0)
     trained.translate(Volume(data, np.diag([-6.0, -6, 9, 1]), "T1"))
     assert gaps == [1.5]  # in pixels of the learner

@@ -14,6 +14,7 @@ from midiffusion.evaluation.datasets import Subject
 from midiffusion.intensity import SourceIntensity
 from midiffusion.model import TranslationModel
 from midiffusion.volume import Volume
+from toys import gapsOfNoise
 
 SIDE, PIXEL_MM = 64, 5.0
 SPREAD = 0.1
@@ -78,14 +79,7 @@ def test_starting_from_noise_alone_fails_that_check():
 
 
 def test_noise_is_shared_as_far_as_slices_are_near(monkeypatch):
-    gaps = []
-
-    class Noise(sdedit.SharedNoise):
-        def __init__(self, seed, sample, like, gap=0.0):
-            gaps.append(gap)
-            super().__init__(seed, sample, like, gap)
-
-    monkeypatch.setattr(sdedit, "SharedNoise", Noise)
+    gaps = gapsOfNoise(sdedit, monkeypatch)
     _method().translate(_subject(1).source)
     assert gaps == [6.0 / PIXEL_MM]
 

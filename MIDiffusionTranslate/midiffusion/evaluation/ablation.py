@@ -182,6 +182,7 @@ def _parser() -> Arguments:
     parser = command("ablation", __doc__, add_seed)
     add_run(parser, default="synthrad2023-brain")
     add = parser.add_argument
-    add("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help="default: all")
+    text = "default: all; those that the file of --json has are taken from it"
+    add("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=text)
     add("--steps", type=int, default=1500, metavar="N", help="of training, each row (default 1500)")
     return parser

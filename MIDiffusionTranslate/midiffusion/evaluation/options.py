@@ -64,7 +64,8 @@ def add_device(parser: Parser) -> None:
 
 def add_json(parser: Parser) -> None:
     """--json."""
-    parser.add_argument("--json", type=Path, metavar="OUT", help="keep all figures, and the device")
+    add = parser.add_argument
+    add("--json", type=Path, metavar="OUT", help="keep every figure here, with the device's name")
 
 
 def require(options: argparse.Namespace, **least: float) -> None:

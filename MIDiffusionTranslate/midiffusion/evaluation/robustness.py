@@ -152,8 +152,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     require(options, subjects=1, slices=1, samples=1, steps=1, seed=0)
     run = Run.of(options)
-    subjects = run.subjects(most=options.subjects)
     model = run.model(options)
+    subjects = run.subjects(most=options.subjects)
     steps = model.card.default_steps if options.steps is None else options.steps
     sampling = Sampling(
         steps, options.samples, options.seed, device=options.device, detail=options.detail

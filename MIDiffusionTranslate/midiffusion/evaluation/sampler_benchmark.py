@@ -59,8 +59,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     require(options, subjects=1, slices=1, converged=1, evaluations=1, seed=0)
     run = Run.of(options)
-    subjects = [s.some(options.slices) for s in run.subjects(most=options.subjects)]
     model = run.model(options)
+    subjects = [s.some(options.slices) for s in run.subjects(most=options.subjects)]
     rows = measure(
         model,
         subjects,

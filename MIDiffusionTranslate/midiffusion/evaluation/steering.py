@@ -151,8 +151,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     require(options, subjects=2, slices=1, steps=1, seed=0)
     run = Run.of(options)
-    subjects = run.subjects(most=options.subjects)
     model = run.model(options)
+    subjects = run.subjects(most=options.subjects)
     draw = sampler_of(model, options.steps, options.device)
     figures = steering_figures(draw, model_sources(subjects, options.slices), options.seed)
     summaries = {name: interval(values) for name, values in figures.items()}

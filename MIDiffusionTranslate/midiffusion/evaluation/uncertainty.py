@@ -218,8 +218,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     require(options, subjects=1, samples=2, steps=1, seed=0)
     run = Run.of(options)
-    subjects = run.subjects(most=options.subjects)
     model = run.model(options)
+    subjects = run.subjects(most=options.subjects)
     translate = _translator(
         model,
         steps=options.steps,

@@ -44,10 +44,10 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     require(options, subjects=1, slices=1, steps=1, widths=0)
     run = Run.of(options)
+    model = run.model(options)
     loaded = run.subjects("train")
     rows = np.unique(np.linspace(0, len(loaded) - 1, options.subjects).round().astype(int))
     subjects = [loaded[row].some(options.slices) for row in rows]
-    model = run.model(options)
     found = {}
     for width in options.widths:
         say(f"window of {width:g} mm", last=True)
