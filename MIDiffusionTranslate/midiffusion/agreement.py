@@ -71,7 +71,7 @@ def agreement_slices(
         shared, most = _around(information(r) - chance), _around(ceiling - chance)
         return (shared / most.clamp(min=_LEAST * lmi.channels)).clamp(0, 1)
 
-    return SliceBatches(len(source), source.device).map(one_batch, on_batch)
+    return SliceBatches(source.device).map(len(source), one_batch, on_batch)
 
 
 def _around(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Samples of a stack of slices: shared noise, all slices together, progress between batches."""
+"""Samples of a stack of slices: shared noise, slab by slab, progress between batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,17 +20,19 @@ from .device import memory_bytes
 from .lmi.layer import Responses
 from .noise import VESDE, geometric_sigmas
 from .precision import computing_in
-from .samplers import Sampler
+from .samplers import Noise, Sampler
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a translation stands.
 
-    step, of: the network evaluation at work, from 1, and how many there are (over all samples).
-    slices_done, slices: within this evaluation. eta_s: seconds left. memory_bytes: most memory
-    used so far, None where that isn't known. preview: the middle slice as now estimated, [H, W] in
-    model units, with the last batch of an evaluation; None otherwise.
+    step, of: the network evaluation at work, from 1, and how many there are, over all samples and,
+    where a volume is too large to be sampled at once, over its slabs, which are of nearly the same
+    size. slices_done, slices: of the slab, within this evaluation. eta_s: seconds left.
+    memory_bytes: most memory used so far, None where that isn't known. preview: the slab's middle
+    slice as now estimated, [H, W] in model units, with the last batch of an evaluation; None
+    otherwise.
     """
 
     step: int
@@ -42,6 +46,9 @@ class Progress:
 
 
 OnStep = Callable[[Progress], None]
+
+# What samplers keep of a slice beside its maps, at most: state, noise, estimates and their sums.
+_STATE_IMAGES = 6
 
 
 @dataclass(frozen=True)
@@ -73,46 +80,62 @@ def draw_samples(
 ) -> Iterator[Tensor]:
     """Yields plan.samples samples, each [S, 1, H, W] in model units, for a source of that shape.
 
-    The denoiser is on the source's device and in evaluation mode. State and LMI maps of all slices
-    stay on that device; the network works through the slices in batches (`batch` at first, default
-    by device), so that its memory does not grow with their number. dtype: what the network computes
-    in; the state is the source's float32 in any case. on_step is called between batches, and what
-    it raises ends the run. Without it nothing waits for the device; with it one slice is fetched
-    after each evaluation, which also keeps what is reported from running ahead of what is done.
-    Raises OutOfMemory.
+    The denoiser is on the source's device and in evaluation mode. Slices depend on each other by
+    their noise alone, so the sampler runs through one slab of them after the other (`slabs`): maps
+    and state are kept of one at a time, source and sample of all slices, on that device. Within a
+    slab the network works in batches (`batch` at first, default by device). Neither changes the
+    result. dtype: what the network computes in; the state is the source's float32 in any case.
+    on_step is called between batches, and what it raises ends the run. Without it nothing waits for
+    the device; with it one slice is fetched after each evaluation, which also keeps what is
+    reported from running ahead of what is done. Raises OutOfMemory.
     """
-    slices, device = len(source), source.device
-    batches = SliceBatches(slices, device, batch)
-    maps = batches.map(lambda part: LMICondition(source[part], lmi).self_maps)
+    device = source.device
+    batches = SliceBatches(device, batch)
+    slabs = batches.slabs(source, lmi.channels + _STATE_IMAGES)
+    report = _Report(plan, len(source), len(slabs), device, on_step)
+    sigmas = geometric_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
+
+    def sampled(condition: LMICondition, noise: Noise) -> Tensor:
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            level = x.new_full((1,), sigma)  # made there: a copied number would make us wait
+
+            def one_batch(part: slice) -> Tensor:
+                channels = condition.select(part).channels(x[part], sigma)
+                with computing_in(dtype, device):
+                    return denoiser(x[part], level, channels)
+
+            if report.step == 0 and batch is None:
+                batches.fit(one_batch)
+            report.begin(len(x))
+            estimate = batches.map(len(x), one_batch, report.batch_done)
+            report.evaluation_done(estimate)
+            return estimate
+
+        return plan.sampler.sample(denoise, plan.sde.prior(noise(0)), sigmas, noise=noise)
+
+    condition: LMICondition | None = None
+    for sample in range(plan.samples):
+        noise = SharedNoise(plan.seed, sample, source, plan.gap)
+        made = torch.empty_like(source)
+        for slab in slabs:
+            if condition is None:
+                condition = _condition(source[slab], lmi, batches)
+            made[slab] = sampled(condition, partial(noise, part=slab))
+            if len(slabs) > 1 or sample + 1 == plan.samples:
+                condition = None  # most of what a run holds: what comes next needs the room
+        yield made
+
+
+def _condition(source: Tensor, lmi: LMISettings, batches: SliceBatches) -> LMICondition:
+    """With everything computed that depends on the source alone."""
+    count = len(source)
+    maps = batches.map(count, lambda part: LMICondition(source[part], lmi).self_maps)
     known = None
     if lmi.cross_channels:
         cross = lmi.cross_lmi()
-        known = Responses(source, batches.map(lambda part: cross.responses(source[part]).entropy))
-    condition = LMICondition(source, lmi, self_maps=maps, responses=known)
-    report = _Report(plan, slices, device, on_step)
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        level = x.new_full((1,), sigma)  # made there: a copied number would make us wait
-
-        def one_batch(part: slice) -> Tensor:
-            channels = condition.select(part).channels(x[part], sigma)
-            with computing_in(dtype, device):
-                return denoiser(x[part], level, channels)
-
-        if report.step == 0 and batch is None:
-            batches.fit(one_batch)
-        report.step += 1
-        estimate = batches.map(one_batch, report.batch_done)
-        report.evaluation_done(estimate)
-        return estimate
-
-    sigmas = geometric_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
-    for sample in range(plan.samples):
-        noise = SharedNoise(plan.seed, sample, source, plan.gap)
-        made = plan.sampler.sample(denoise, plan.sde.prior(noise(0)), sigmas, noise=noise)
-        if sample + 1 == plan.samples:
-            del maps, known, condition  # most of what a run holds: whoever takes this needs room
-        yield made
+        entropy = batches.map(count, lambda part: cross.responses(source[part]).entropy)
+        known = Responses(source, entropy)
+    return LMICondition(source, lmi, self_maps=maps, responses=known)
 
 
 class SharedNoise:
@@ -126,6 +149,10 @@ class SharedNoise:
     makes the brightness flicker.
 
     It is made on the CPU, so that devices agree. Key 0 is the start, the others are the sampler's.
+    Those who ask for one part of the slices after the other get what asking for all would give.
+
+    Args:
+        like: [S, 1, H, W], for as many slices, on this device.
     """
 
     def __init__(self, seed: int, sample: int, like: Tensor, gap: float = 0.0) -> None:
@@ -133,39 +160,61 @@ class SharedNoise:
         self._sample = sample
         self._like = like
         self._gap = gap
+        self._begun: dict[int, tuple[int, Iterator[Tensor]]] = {}  # by key, before which slice
 
-    def __call__(self, key: int) -> Tensor:
+    def __call__(self, key: int, part: slice = slice(None)) -> Tensor:
+        """Of the slices `part`, all of them by default: like theirs."""
+        like = self._like[part]
+        start, stop, _ = part.indices(len(self._like))
+        reached, following = self._begun.pop(key, (0, self._slices(key)))
+        if reached > start:
+            reached, following = 0, self._slices(key)
+        made = torch.empty(like.shape, dtype=torch.float32)
+        for one, noise in zip(made, islice(following, start - reached, None), strict=False):
+            one.copy_(noise)
+        if stop < len(self._like):
+            self._begun[key] = stop, following
+        return made.to(like)
+
+    def _slices(self, key: int) -> Iterator[Tensor]:
+        """One [1, H, W] after the other, without end; what is kept in between is one wave."""
         sequence = np.random.SeedSequence(self._seed, spawn_key=(self._sample, key))
         generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
-        like = self._like
+        shape = self._like.shape[1:]
         if self._gap == 0:
-            one = torch.randn(like.shape[1:], generator=generator, dtype=like.dtype)
-            return one.to(like.device).expand_as(like).contiguous()
-        height, width = like.shape[-2:]
+            one = torch.randn(shape, generator=generator)
+            while True:
+                yield one
+        height, width = shape[-2:]
         rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
         kept = torch.exp(-self._gap * 2 * torch.pi * torch.hypot(rows, columns))
         renewed = (1 - kept**2).sqrt()
-        made = torch.empty(like.shape, dtype=torch.float32)
-        wave: Tensor | None = None
-        for one in made:
-            fresh = torch.fft.rfft2(torch.randn(like.shape[1:], generator=generator))
-            wave = fresh if wave is None else kept * wave + renewed * fresh
-            one.copy_(torch.fft.irfft2(wave, s=(height, width)))
-        return made.to(like)
+        wave = torch.fft.rfft2(torch.randn(shape, generator=generator))
+        while True:
+            yield torch.fft.irfft2(wave, s=(height, width))
+            wave = kept * wave + renewed * torch.fft.rfft2(torch.randn(shape, generator=generator))
 
 
 class _Report:
     """Tells the caller how far we are, between batches."""
 
     def __init__(
-        self, plan: Plan, slices: int, device: torch.device, on_step: OnStep | None
+        self, plan: Plan, slices: int, slabs: int, device: torch.device, on_step: OnStep | None
     ) -> None:
         self.step = 0
-        self._of = plan.samples * plan.evaluations
-        self._slices = slices
+        self._of = plan.samples * plan.evaluations * slabs
+        self._work = plan.samples * plan.evaluations * slices
+        self._done_before = 0  # of the work, in other evaluations
+        self._slices = 0
         self._device = device
         self._on_step = on_step
         self._started = time.monotonic()
+
+    def begin(self, slices: int) -> None:
+        """The next evaluation, of so many slices."""
+        self.step += 1
+        self._done_before += self._slices
+        self._slices = slices
 
     def batch_done(self, done: int) -> None:
         if done < self._slices:  # the last batch is reported with its preview
@@ -178,7 +227,7 @@ class _Report:
     def _send(self, done: int, preview: np.ndarray | None) -> None:
         if self._on_step is None:
             return
-        share = (self.step - 1 + done / self._slices) / self._of
+        share = (self._done_before + done) / self._work
         self._on_step(
             Progress(
                 step=self.step,

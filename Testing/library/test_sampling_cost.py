@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from midiffusion import batching
 from midiffusion.conditioning import LMISettings
 from midiffusion.denoiser import Denoiser
 from midiffusion.network import UNet, UNetConfig
@@ -37,13 +38,13 @@ def test_nothing_waits_for_the_device(name):
         samples[0].max().item()  # the proof that it would have
 
 
-def peak_bytes(slices: int) -> int:
+def peak_bytes(slices: int, name: str = "dpmpp_2m") -> int:
     """Most memory that tensors hold at once while samples are drawn."""
     network = denoiser()
     source = torch.rand(slices, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     activities = [ProfilerActivity.CPU]
     with reproducible(), profile(activities=activities, profile_memory=True) as watched:
-        for _ in draw_samples(network, LMI, source, plan("dpmpp_2m")):
+        for _ in draw_samples(network, LMI, source, plan(name)):
             pass
     held = most = 0
     events = watched.profiler.kineto_results.events()
@@ -62,3 +63,11 @@ def test_memory_of_the_network_does_not_grow_with_slices():
     kept = LMI.channels + 12
     assert (many - few) / 32 <= kept * image
     assert few > 4 * kept * image  # the network's share, which stays, is what would show
+
+
+@pytest.mark.parametrize("name", ["heun", "predictor_corrector"])
+def test_of_a_large_volume_nothing_but_samples_is_kept(name, monkeypatch):
+    """The sample in the making and the one before, with whoever asked; a slab has all the rest."""
+    monkeypatch.setattr(batching, "SLAB_PIXELS", 8 * SIZE**2)
+    few, many = peak_bytes(16, name), peak_bytes(24, name)
+    assert (many - few) / 8 <= 2.1 * 4 * SIZE**2

@@ -18,7 +18,7 @@ def conditioned(denoiser: Denoiser, condition: Condition, like: Tensor) -> Denoi
     The network works through the slices in batches, in the number format of our own path. Calling
     it raises OutOfMemory if not even one slice fits.
     """
-    batches, dtype = SliceBatches(len(like), like.device), network_dtype(like.device)
+    batches, dtype = SliceBatches(like.device), network_dtype(like.device)
 
     def denoise(state: Tensor, sigma: float) -> Tensor:
         def one_batch(part: slice) -> Tensor:
@@ -26,7 +26,7 @@ def conditioned(denoiser: Denoiser, condition: Condition, like: Tensor) -> Denoi
             with computing_in(dtype, like.device):
                 return denoiser(state[part], sigma, channels)
 
-        return batches.map(one_batch)
+        return batches.map(len(state), one_batch)
 
     return denoise
 

@@ -79,7 +79,7 @@ def measure(model: TranslationModel, device: torch.device, size: int, repeats: i
     denoiser = model.denoiser.to(device)
     settings, dtype = LMISettings(**model.card.lmi), network_dtype(device)
     lowest_without = settings.cross_sigma_max * 1.01
-    batch = SliceBatches(1, device).size
+    batch = SliceBatches(device).size
     generator = torch.Generator().manual_seed(0)
     source, x = torch.rand(2, batch, 1, size, size, generator=generator).to(device)
     level = torch.full((1,), settings.cross_sigma_max, device=device)
