@@ -15,7 +15,7 @@ matter is bright and white matter between the two, as in FLAIR against T2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -50,7 +50,7 @@ def guides(source: Image) -> list[Image]:
     return images
 
 
-def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Tensor:
+def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Iterator[Tensor]:
     """Weights with result ~ weights[0] + sum of weights[1:] * guides(source) round each pixel.
 
     Args:
@@ -58,23 +58,33 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Tenso
         sigma: standard deviation of the Gaussian window, pixels.
         gap: distance of neighbouring slices, pixels; 0 if they are to be fitted each by itself.
 
-    Returns:
-        [4, S, H, W]; the first in model units, the others ratios.
+    Yields:
+        [N, 4, H, W] for the next N slices; of the four the first in model units, the others ratios.
     """
     slices = len(result)
     through = sigma / gap if gap > 0 else 0.0
-    # A weight is a mean of fits, which themselves look as far.
-    margin = 2 * round(_REACH * through)
-    weights = result.new_empty(2 + len(_HINGES), *result.shape)
+
+    def near(start: int, stop: int) -> slice:
+        """With all slices in their windows."""
+        reach = round(_REACH * through)
+        return slice(max(0, start - reach), min(slices, stop + reach))
+
+    def fitted(start: int, stop: int) -> Tensor:
+        part = near(start, stop)
+        mean = _window_mean(result[part], sigma, through)
+        found = _fit(result[part], guides(source[part]), mean)
+        return torch.stack(found, dim=1)[start - part.start : stop - part.start]
+
+    first, fits = 0, fitted(0, near(0, min(_AT_ONCE, slices)).stop)
     for start in range(0, slices, _AT_ONCE):
         stop = min(start + _AT_ONCE, slices)
-        low, high = max(0, start - margin), min(slices, stop + margin)
-        mean = _window_mean(result[low:high], sigma, through)
-        fitted = _fit(result[low:high], guides(source[low:high]), mean)
-        for weight, found in zip(weights, fitted, strict=True):
-            # A pixel lies in many windows; it gets the mean of what they say.
-            weight[start:stop] = mean(found)[start - low : stop - low]
-    return weights
+        part, known = near(start, stop), first + len(fits)
+        fresh = [fitted(known, part.stop)] if known < part.stop else []
+        first, fits = part.start, torch.cat((fits[part.start - first :], *fresh))
+        # A pixel lies in many windows; it gets the mean of what they say.
+        mean = _window_mean(result[part], sigma, through)
+        means = [mean(fit)[start - first : stop - first] for fit in fits.unbind(dim=1)]
+        yield torch.stack(means, dim=1)
 
 
 def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor]) -> list[Tensor]:

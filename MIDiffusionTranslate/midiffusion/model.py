@@ -202,7 +202,8 @@ class TranslationModel:
         mean without it is added to `plain`, which is like `source`."""
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        head = head_with_rim(source)[:, 0]  # where the source shows nothing there is air
+        # Where the source shows nothing there is air.
+        head = (head_with_rim(source)[:, 0] > 0).cpu().numpy()
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
@@ -212,11 +213,13 @@ class TranslationModel:
                 if plain is not None:
                     plain.add_(x, alpha=1 / plan.samples)
                 if window_mm is None:
-                    value = grid.to_volume((x[:, 0] * head).cpu().numpy())
+                    value = grid.to_volume(x[:, 0].cpu().numpy() * head)
                 else:
                     sigma = window_mm / self.card.pixel_mm
-                    weights = local_fit(x[:, 0], source[:, 0], sigma, plan.gap).mul_(head)
-                    value = grid.sum_to_volume(weights.cpu().numpy(), guides, units)
+                    fitted = local_fit(x[:, 0], source[:, 0], sigma, plan.gap)
+                    weights = (one for some in fitted for one in some.cpu().numpy())
+                    inside = (one * mask for one, mask in zip(weights, head, strict=True))
+                    value = grid.sum_to_volume(inside, guides, units)
                 np.maximum(value, 0, out=value)
                 if mean is None or squares is None:
                     mean = value

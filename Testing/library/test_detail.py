@@ -13,7 +13,8 @@ Array = NDArray[np.float64]
 
 
 def fit(result: Array, source: Array, sigma: float, gap: float) -> Array:
-    return local_fit(torch.from_numpy(result), torch.from_numpy(source), sigma, gap).numpy()
+    found = local_fit(torch.from_numpy(result), torch.from_numpy(source), sigma, gap)
+    return torch.cat(list(found)).movedim(1, 0).numpy()
 
 
 def applied(found: Array, source: Array) -> Array:
@@ -59,8 +60,9 @@ def test_slices_fitted_in_parts_are_those_fitted_at_once(monkeypatch: pytest.Mon
     rng = np.random.default_rng(2)
     result, source = rng.random((2, 11, 8, 8))
     together = fit(result, source, sigma=1.2, gap=2.0)
-    monkeypatch.setattr(detail, "_AT_ONCE", 2)
-    np.testing.assert_allclose(fit(result, source, sigma=1.2, gap=2.0), together, atol=1e-12)
+    for some in (1, 2, 3, 10):  # a window reaches over two slices
+        monkeypatch.setattr(detail, "_AT_ONCE", some)
+        np.testing.assert_allclose(fit(result, source, sigma=1.2, gap=2.0), together, atol=1e-12)
 
 
 def test_three_pieces_are_found_under_noise() -> None:
