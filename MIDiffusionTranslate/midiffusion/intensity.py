@@ -114,15 +114,14 @@ class SourceIntensity:
         """
         values = np.asarray(data, dtype=np.float32)
         fill = _fill_value(values)
-        inside = values if fill is None else values[values != fill]
-        if inside.size == 0:
-            inside = values
         if is_ct(values, modality):
-            units = np.interp(values, *CT_WINDOW).astype(np.float32)
+            units = np.empty_like(values)
+            for plane, target in zip(values, units, strict=True):  # it computes in float64
+                target[:] = np.interp(plane, *CT_WINDOW)
             if fill is not None:
                 units[values == fill] = 0
             return units, _CT_SOFT_TISSUE_SPAN
-        shifted = values - np.float32(self._air(inside, fill))
+        shifted = values - np.float32(self._air(values, fill))
         np.maximum(shifted, 0, out=shifted)
         if fill is not None:
             shifted[values == fill] = 0
@@ -136,7 +135,10 @@ class SourceIntensity:
         shifted /= np.float32(scale)
         return np.minimum(shifted, np.float32(self._clip), out=shifted), scale
 
-    def _air(self, inside: np.ndarray, fill: float | None) -> float:
+    def _air(self, values: np.ndarray, fill: float | None) -> float:
+        inside = values if fill is None else values[values != fill]
+        if inside.size == 0:
+            inside = values
         low, high = np.percentile(inside, (self.low_percentile, self.high_percentile))
         # A fill further below the tissue than the tissue's own range is a code, not an intensity.
         if fill is not None and fill < low and (low - fill <= high - low or low == high):

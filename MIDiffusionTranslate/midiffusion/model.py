@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import __version__
 from .agreement import agreement_slices
+from .batching import SliceBatches
 from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
 from .denoiser import Denoiser
@@ -128,6 +129,7 @@ class TranslationModel:
                 f"The volume's {count} slices of {height} x {width} pixels don't fit into the "
                 f"memory of {memory_state(place)}: crop the volume or choose another device."
             ) from failure
+        del units, source, plain  # as large as the results that are still to be made
         provenance = {
             "model": self.card.id,
             "weightsSHA256": self.card.weights_sha256,
@@ -203,7 +205,9 @@ class TranslationModel:
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Where the source shows nothing there is air.
-        head = (head_with_rim(source)[:, 0] > 0).cpu().numpy()
+        batches = SliceBatches(source.device)
+        shown = batches.map(len(source), lambda part: head_with_rim(source[part])[:, 0] > 0)
+        head = shown.cpu().numpy()
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
@@ -280,7 +284,10 @@ def source_slices(
     source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(place)
     if not is_ct(volume.data, volume.modality):
         return source
-    return without_couch(source, pixel_mm, float(np.interp(SOLID_HU, *CT_WINDOW)))
+    solid = float(np.interp(SOLID_HU, *CT_WINDOW))
+    return SliceBatches(place).map(
+        len(source), lambda part: without_couch(source[part], pixel_mm, solid)
+    )
 
 
 def load_model(
