@@ -26,7 +26,10 @@ Image = TypeVar("Image", np.ndarray, Tensor)
 
 # Standard deviations of the neighbourhoods. Between contrasts of MR one function serves far; bone
 # and air against either do not allow that. Chosen on training subjects (docs/results.md).
-WINDOW_MM, WINDOW_CT_MM = 6.7, 2.3
+WINDOW_MM, WINDOW_CT_MM = 6.7, 1.7
+# Model units. Noise below this level decides a sample's texture, which the fit averages away: where
+# detail follows, sampling ends here. Chosen with the windows.
+LAST_SIGMA = 0.5
 _HINGES = (1 / 3, 2 / 3)  # model units: where the pieces meet
 # Squared model units: where the source varies less than this, the result is averaged instead.
 _LEAST_VARIANCE = 1e-4
@@ -71,9 +74,9 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Itera
 
     def fitted(start: int, stop: int) -> Tensor:
         part = near(start, stop)
-        mean = _window_mean(result[part], sigma, through)
-        found = _fit(result[part], guides(source[part]), mean)
-        return torch.stack(found, dim=1)[start - part.start : stop - part.start]
+        inside = slice(start - part.start, stop - part.start)
+        mean = _window_mean(result[part], sigma, through, inside)
+        return torch.stack(_fit(result[part], guides(source[part]), mean), dim=1)
 
     first, fits = 0, fitted(0, near(0, min(_AT_ONCE, slices)).stop)
     for start in range(0, slices, _AT_ONCE):
@@ -82,9 +85,8 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Itera
         fresh = [fitted(known, part.stop)] if known < part.stop else []
         first, fits = part.start, torch.cat((fits[part.start - first :], *fresh))
         # A pixel lies in many windows; it gets the mean of what they say.
-        mean = _window_mean(result[part], sigma, through)
-        means = [mean(fit)[start - first : stop - first] for fit in fits.unbind(dim=1)]
-        yield torch.stack(means, dim=1)
+        mean = _window_mean(result[part], sigma, through, slice(start - first, stop - first))
+        yield torch.stack([mean(fit) for fit in fits.unbind(dim=1)], dim=1)
 
 
 def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -118,16 +120,18 @@ def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor])
     return [constant, *slopes]
 
 
-def _window_mean(like: Tensor, sigma: float, through: float) -> Callable[[Tensor], Tensor]:
-    """Means of images like `like` [S, H, W] over the window round each pixel; `through`: standard
-    deviation across the slices, in slices."""
+def _window_mean(
+    like: Tensor, sigma: float, through: float, inside: slice
+) -> Callable[[Tensor], Tensor]:
+    """Means of images like `like` [S, H, W] over the window round each pixel of the slices
+    `inside`; `through`: standard deviation across the slices, in slices."""
     slices, rows, columns = like.shape
-    across_slices = _averaging(slices, through, like)
+    across_slices = _averaging(slices, through, like)[inside]
     down, across = _averaging(rows, sigma, like), _averaging(columns, sigma, like)
 
     def mean(image: Tensor) -> Tensor:
         in_plane = down @ image @ across.T
-        return (across_slices @ in_plane.reshape(slices, -1)).reshape(image.shape)
+        return (across_slices @ in_plane.reshape(slices, -1)).reshape(-1, rows, columns)
 
     return mean
 
