@@ -18,7 +18,7 @@ from .batching import SliceBatches
 from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
 from .denoiser import Denoiser
-from .detail import WINDOW_CT_MM, WINDOW_MM, guides, local_fit
+from .detail import LAST_SIGMA, WINDOW_CT_MM, WINDOW_MM, guides, local_fit
 from .device import choose_device, describe, memory_bytes, memory_state
 from .errors import InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
@@ -92,7 +92,8 @@ class TranslationModel:
         compare the result with the source, which takes about as long as one or two steps; the
         median inside the head is the provenance's `agreement`. detail: whether the result takes its
         detail from the source (see `detail`); without, it is what the network makes of the LMI
-        maps, on its own larger pixels.
+        maps, on its own larger pixels and down to the card's sigma_min (8 steps are enough for a
+        sharp sample).
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
         percentile inside the head nominally at 1000. A source unlike anything the model can serve
@@ -100,7 +101,7 @@ class TranslationModel:
         provenance's `warning`. Raises InvalidVolume, InvalidParameter, DeviceUnavailable and
         OutOfMemory.
         """
-        plan = self._plan(steps, seed, samples, sampler)
+        plan = self._plan(steps, seed, samples, sampler, detail)
         volume.check()
         place = choose_device(device)
         started = time.monotonic()
@@ -168,7 +169,14 @@ class TranslationModel:
         warnings.warn(judged.problem, UnlikelySource, stacklevel=2)
         return {"sourceDistance": distance, "warning": judged.problem}
 
-    def _plan(self, steps: int | None, seed: int, samples: int, sampler: str | None) -> Plan:
+    def sde(self, detail: bool) -> VESDE:
+        """The noise levels that a translation with or without detail runs through."""
+        low, high = self.card.sigma_min, self.card.sigma_max
+        return VESDE(max(low, LAST_SIGMA) if detail and high > LAST_SIGMA else low, high)
+
+    def _plan(
+        self, steps: int | None, seed: int, samples: int, sampler: str | None, detail: bool
+    ) -> Plan:
         steps = self.card.default_steps if steps is None else steps
         sampler = self.card.default_sampler if sampler is None else sampler
         for name, value, least in (("steps", steps, 1), ("samples", samples, 1), ("seed", seed, 0)):
@@ -181,8 +189,7 @@ class TranslationModel:
                 f"Unknown sampler {sampler!r}: use one of {', '.join(SAMPLERS)}."
             )
         chosen = SAMPLERS[sampler]
-        sde = VESDE(self.card.sigma_min, self.card.sigma_max)
-        return Plan(chosen, chosen.steps(steps), sde, seed, samples)
+        return Plan(chosen, chosen.steps(steps), self.sde(detail), seed, samples)
 
     def window_mm(self, volume: Volume) -> float:
         """Width of the neighbourhood in which the result follows this source."""

@@ -78,8 +78,8 @@ def test_detail_finer_than_the_models_pixels_comes_from_the_source(model, volume
     ("modality", "intensity", "window"),
     [
         ("MR", PercentileIntensity(), 6.7),
-        ("CT", PercentileIntensity(), 2.3),
-        ("MR", HounsfieldIntensity(), 2.3),
+        ("CT", PercentileIntensity(), 1.7),
+        ("MR", HounsfieldIntensity(), 1.7),
     ],
 )
 def test_the_window_of_detail_is_narrower_with_ct_on_either_side(
@@ -93,6 +93,14 @@ def test_the_window_of_detail_is_narrower_with_ct_on_either_side(
         return made.provenance["detailMm"]
 
     assert (told(True), told(False)) == (window, None)
+
+
+@pytest.mark.parametrize(("detail", "last"), [(True, 0.5), (False, 0.01)])
+def test_where_detail_follows_texture_is_not_sampled(model, volume, detail, last):
+    seen = []
+    model.denoiser.register_forward_pre_hook(lambda _, arguments: seen.append(float(arguments[1])))
+    model.translate(volume, steps=4, device="cpu", detail=detail)
+    assert seen[0] == model.card.sigma_max and min(seen) == pytest.approx(last)
 
 
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_maruyama", "predictor_corrector"])

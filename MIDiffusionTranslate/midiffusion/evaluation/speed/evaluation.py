@@ -148,6 +148,6 @@ def network_gflop(model: TranslationModel, device: torch.device, size: int) -> f
 
 
 def _default_levels(model: TranslationModel) -> tuple[int, float, float]:
-    card = model.card
+    card, sde = model.card, model.sde(detail=True)
     steps = SAMPLERS[card.default_sampler].steps(card.default_steps)
-    return steps, card.sigma_min, card.sigma_max
+    return steps, sde.sigma_min, sde.sigma_max
