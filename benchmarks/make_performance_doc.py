@@ -80,9 +80,11 @@ midiffusion benchmark sampler --data DATA --json benchmarks/sampler_NAME.json
     "growth": """## Growth with slices and pixels
 
 Two evaluations, each volume in a fresh process; memory is the rise over that process with the
-model loaded and a volume of two slices translated. The network's memory does not grow with the
-number of slices, which go through it in batches; what grows is what has to stay of every slice,
-since all advance together: the volume itself, its LMI maps, and the solver's state.
+model loaded and a volume of two slices translated. Slices go through the network in batches, whose
+memory does not grow with their number. LMI maps, noise and the solver's state are kept of one slab
+of slices at a time, and grow up to its size alone: 256 slices of 128 x 128 pixels, on a GPU what
+half the free memory holds. What grows with every slice is the volume itself: the source in model
+units, what the model is shown of it, the sample, and the result.
 
 ```
 midiffusion benchmark speed --parts growth --json benchmarks/speed_growth_NAME.json
@@ -119,6 +121,12 @@ Kept:
   turns in one run, equal to 2e-6. One for three samples would err by up to 1.4e-5.
 - *A running mean by planes, one copy less in the solver, maps that go before the last sample is
   brought back*: 25 bytes of memory for each voxel in place of 37 (512 slices, without detail).
+- *Large volumes slab by slab, their detail some slices after the other*: 1024 slices of 128 x 128
+  take 696 MB in place of 1258; from 256 slices on, each further one .46 MB in place of .94. Neither
+  changes a bit of the result.
+- *The couch of a CT source found some slices at a time*: 9.7 s for 256 slices of 128 x 128 in place
+  of 18.8, and next to no memory in place of 740 MB. Its window plane by plane: 2 volumes of float32
+  in place of 5.4.
 
 Not kept:
 
