@@ -19,7 +19,7 @@ from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
 from .denoiser import Denoiser
 from .detail import LAST_SIGMA, WINDOW_CT_MM, WINDOW_MM, guides, local_fit
-from .device import choose_device, describe, memory_bytes, memory_state
+from .device import choose_device, describe, memory_state
 from .errors import InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
 from .grid import SliceGrid
@@ -36,7 +36,7 @@ from .memory import is_shortage
 from .noise import VESDE
 from .precision import network_dtype
 from .samplers import SAMPLERS
-from .sampling import OnStep, Plan, Progress, draw_samples, reproducible
+from .sampling import OnStep, Plan, Told, draw_samples, reproducible
 from .volume import Volume
 
 __all__ = ["Translation", "TranslationModel", "load_model"]
@@ -109,7 +109,7 @@ class TranslationModel:
         between = volume.spacing_mm[::-1][grid.order[0]]
         plan = replace(plan, gap=between / self.card.pixel_mm)
         units, _ = SourceIntensity().forward(volume.data, volume.modality)
-        told = None if on_step is None else _Told(on_step)
+        told = None if on_step is None else Told(on_step)
         agreed = None
         try:
             source = source_slices(volume, units, grid, self.card.pixel_mm, place)
@@ -244,7 +244,7 @@ class TranslationModel:
         return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1))
 
     def _agreement(
-        self, source: Tensor, plain: Tensor, grid: SliceGrid, told: _Told | None
+        self, source: Tensor, plain: Tensor, grid: SliceGrid, told: Told | None
     ) -> np.ndarray:
         """Of `plain`, the network's own result, with the source's slices: [k, j, i], 0 to 1. (What
         has its detail from the source agrees with it in any case.)"""
@@ -260,24 +260,6 @@ class TranslationModel:
 
     def _as_output(self, data: np.ndarray, source: Volume) -> Volume:
         return Volume(data, source.ijkToRAS.copy(), self.card.target_modality)
-
-
-class _Told:
-    """Passes progress on, and can tell the last of it again."""
-
-    def __init__(self, on_step: OnStep) -> None:
-        self._on_step = on_step
-        self._last: Progress | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        self._last = progress
-        self._on_step(progress)
-
-    def again(self, _done: int) -> None:
-        """A sign of life where no evaluation is at work, and the caller's chance to end it."""
-        assert self._last is not None  # a translation evaluates before it does anything else
-        used = memory_bytes(torch.device(self._last.device))
-        self._on_step(replace(self._last, eta_s=None, memory_bytes=used, preview=None))
 
 
 def source_slices(

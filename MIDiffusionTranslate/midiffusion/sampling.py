@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
@@ -193,6 +193,24 @@ class SharedNoise:
         while True:
             yield torch.fft.irfft2(wave, s=(height, width))
             wave = kept * wave + renewed * torch.fft.rfft2(torch.randn(shape, generator=generator))
+
+
+class Told:
+    """Passes progress on, and can tell the last of it again."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+        self._last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        self._last = progress
+        self._on_step(progress)
+
+    def again(self, _done: int) -> None:
+        """A sign of life where no evaluation is at work, and the caller's chance to end it."""
+        assert self._last is not None  # a translation evaluates before it does anything else
+        used = memory_bytes(torch.device(self._last.device))
+        self._on_step(replace(self._last, eta_s=None, memory_bytes=used, preview=None))
 
 
 class _Report:
