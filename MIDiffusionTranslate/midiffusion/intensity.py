@@ -29,9 +29,22 @@ def head_mask(data: np.ndarray) -> np.ndarray:
     return mask
 
 
+def _some(data: np.ndarray) -> np.ndarray:
+    """About a million of the voxels, which tell enough; [n]. An odd step doesn't fall into the
+    rhythm of even rows."""
+    values = np.asarray(data).reshape(-1)
+    return values[:: values.size // 1_000_000 | 1]
+
+
 def _percentile_in_head(data: np.ndarray, percentile: float) -> float:
     mask = head_mask(data)
     return float(np.percentile(data[mask], percentile)) if mask.any() else 1.0
+
+
+# Model units: the high percentile of results from whole heads is here or above (0.7 to 0.9, since
+# a mean of what is likely is not as bright as the brightest).
+_LEAST_BRIGHT = 0.75
+_MOST_GAIN = 2.5  # a brain needs 2; what is darker still is no head
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,15 @@ class PercentileIntensity:
         values = np.asarray(data, dtype=np.float32)
         scale = _percentile_in_head(values, self.percentile)
         return values / np.float32(scale), scale
+
+    def gain(self, data: np.ndarray) -> float:
+        """What a result [...] in model units is to be multiplied by, 1 to `_MOST_GAIN`.
+
+        A model makes a brain as bright as it is beside skin and marrow, whether the source has them
+        or not. So where the high percentile is below `_LEAST_BRIGHT`, it is brought there.
+        """
+        bright = _percentile_in_head(_some(data), self.percentile)
+        return min(max(1.0, _LEAST_BRIGHT / bright), _MOST_GAIN) if bright > 0 else 1.0
 
     def inverse(self, data: np.ndarray) -> np.ndarray:
         """Model units -> float32, 1 becomes `unit`."""
@@ -70,6 +92,10 @@ class HounsfieldIntensity:
         span = self.high - self.low
         values = (np.asarray(data, dtype=np.float32) - np.float32(self.low)) / np.float32(span)
         return np.clip(values, 0.0, 1.0), span
+
+    def gain(self, data: np.ndarray) -> float:
+        """1: Hounsfield units are absolute."""
+        return 1.0
 
     def inverse(self, data: np.ndarray) -> np.ndarray:
         """Model units -> float32 HU."""
@@ -162,9 +188,7 @@ def is_ct(data: np.ndarray, modality: str = "") -> bool:
     of the rest is soft tissue near 0, which only CT has."""
     if modality.upper() == "CT":
         return True
-    values = np.asarray(data).reshape(-1)
-    # About a million voxels tell; an odd step doesn't fall into the rhythm of even rows.
-    values = values[:: values.size // 1_000_000 | 1]
+    values = _some(data)
 
     def share(low: float, high: float) -> float:
         return float(np.mean((values >= low) & (values <= high)))

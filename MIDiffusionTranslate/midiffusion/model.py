@@ -96,9 +96,10 @@ class TranslationModel:
         sharp sample).
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
-        percentile inside the head nominally at 1000. A source unlike anything the model can serve
-        is translated all the same, with the warning UnlikelySource, whose sentence is the
-        provenance's `warning`. Raises InvalidVolume, InvalidParameter, DeviceUnavailable and
+        percentile inside the head nominally at 1000 (what is darker is brought to 750, as a brain
+        without its skull has to be). A source unlike anything the model can serve is translated all
+        the same, with the warning UnlikelySource, whose sentence is the provenance's `warning`.
+        Raises InvalidVolume, InvalidParameter, DeviceUnavailable and
         OutOfMemory.
         """
         plan = self._plan(steps, seed, samples, sampler, detail)
@@ -232,6 +233,7 @@ class TranslationModel:
                     inside = (one * mask for one, mask in zip(weights, head, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)
                 np.maximum(value, 0, out=value)
+                value *= np.float32(self._intensity.gain(value))
                 if mean is None or squares is None:
                     mean = value
                     continue

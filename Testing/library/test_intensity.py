@@ -170,6 +170,17 @@ def test_percentile_map_and_its_inverse():
     np.testing.assert_array_equal(PercentileIntensity(unit=50).inverse([0.0, 1.0]), [0, 50])
 
 
+@pytest.mark.parametrize(("bright", "gain"), [(1.1, 1.0), (0.8, 1.0), (0.375, 2.0), (0.01, 2.5)])
+def test_a_dark_result_is_brought_to_where_heads_are(bright, gain):
+    y, x = np.mgrid[:200, :200] - 100
+    brain = np.where(np.hypot(x, y) < 60, 0.9 * bright, 0.0)
+    brain[np.hypot(x, y) < 20] = bright
+    mapping = PercentileIntensity()
+    assert mapping.gain(brain) == pytest.approx(gain, rel=1e-3)
+    assert mapping.gain(np.tile(brain, (60, 1, 1))) == pytest.approx(gain, rel=1e-3)
+    assert mapping.gain(np.zeros((3, 4))) == HounsfieldIntensity().gain(0.3 * brain) == 1.0
+
+
 def test_hounsfield_map_and_its_inverse():
     units, span = HounsfieldIntensity().forward(np.array([-3024, -1000, 0, 2060, 3000]))
     np.testing.assert_allclose(units, [0, 0, 1000 / 3060, 1, 1], rtol=1e-6)
