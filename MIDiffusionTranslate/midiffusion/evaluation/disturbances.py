@@ -31,12 +31,14 @@ class Disturbance:
     it and of all that belongs to it).
 
     mr_only: without meaning in Hounsfield units. volumes_only: needs neighbouring slices.
+    takes_brightest: the view lacks the bright end of the head, by which MR has its scale.
     """
 
     values: Callable[[Volume, np.random.Generator], Stack] | None = None
     view: Callable[[Volume], View] | None = None
     mr_only: bool = False
     volumes_only: bool = False
+    takes_brightest: bool = False
 
     def suits(self, modality: str, contiguous: bool) -> bool:
         """Whether it can be done to a source of this modality, a stack of neighbours or not."""
@@ -245,5 +247,5 @@ DISTURBANCES: dict[str, Disturbance] = {
     "turned by 10 degrees": Disturbance(view=turned(10.0)),
     "turned by 25 degrees": Disturbance(view=turned(25.0)),
     "a fifth cut off in front and at one side": Disturbance(view=clipped(0.2, 0.2)),
-    "without scalp and skull": Disturbance(view=extracted(12.0)),
+    "without scalp and skull": Disturbance(view=extracted(12.0), takes_brightest=True),
 }

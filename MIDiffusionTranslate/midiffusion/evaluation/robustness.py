@@ -32,6 +32,7 @@ from .run import Run
 from .scorer import score_subject
 
 UNDISTURBED = "undisturbed"
+_BRIGHT = 99.5  # percentile inside the head that has the value 1 in MR
 
 # A source in model units -> the result, likewise, and whether the model warned of the source.
 Translate = Callable[[Volume], tuple[Stack, bool]]
@@ -78,7 +79,7 @@ def responses(
                 continue
             key = (seed, zlib.crc32(name.encode()), zlib.crc32(subject.id.encode()))
             random = np.random.default_rng(key)
-            shown, view = _disturbed(subject, few, disturbance, random, slices)
+            shown, view = _disturbed(subject, few, disturbance, random, slices, modality)
             after, warned = translate(shown.source)
             reference = view(Volume(before, few.source.ijkToRAS)).data
             found[name][subject.id] = _response(after, reference, shown, modality, warned)
@@ -92,11 +93,12 @@ def _disturbed(
     disturbance: Disturbance,
     random: np.random.Generator,
     slices: int | None,
+    modality: str,
 ) -> tuple[Subject, View]:
     """The slices with their source disturbed, and the view by which others follow it."""
     if disturbance.view is not None:
-        view = disturbance.view(few.source)
-        return _viewed(few, view), view
+        rescaled = disturbance.takes_brightest and modality != "CT"
+        return _viewed(few, disturbance.view(few.source), rescaled)
     assert disturbance.values is not None  # one of the two
     source = subject.source
     worse = Volume(disturbance.values(source, random), source.ijkToRAS, source.modality)
@@ -104,11 +106,23 @@ def _disturbed(
     return (whole if slices is None else whole.some(slices)), lambda volume: volume
 
 
-def _viewed(subject: Subject, view: View) -> Subject:
+def _viewed(subject: Subject, view: View, rescaled: bool) -> tuple[Subject, View]:
+    """Subject and view; rescaled: both by what is now the bright end of the reference's head."""
     grid = subject.source.ijkToRAS
     head = view(Volume(subject.head.astype(np.float32), grid)).data > 0.5
     target = view(Volume(subject.target, grid)).data
-    return replace(subject, source=view(subject.source), target=target, head=head, tumour=None)
+    gain = 1.0
+    if rescaled:
+        whole, left = subject.target[subject.head], target[head]
+        gain = float(np.percentile(whole, _BRIGHT) / np.percentile(left, _BRIGHT))
+
+    def scaled(volume: Volume) -> Volume:
+        seen = view(volume)
+        return replace(seen, data=seen.data * np.float32(gain))
+
+    target = target * np.float32(gain)
+    shown = replace(subject, source=view(subject.source), target=target, head=head, tumour=None)
+    return shown, scaled
 
 
 def _response(
