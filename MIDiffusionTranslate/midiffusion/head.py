@@ -91,15 +91,26 @@ def _shrink(mask: Tensor, pixels: int) -> Tensor:
 
 
 def _spread(seeds: Tensor, mask: Tensor) -> Tensor:
-    """Largest seed that each pixel of the mask is connected to (through edges), 0 elsewhere."""
+    """Largest seed that each pixel of the mask is connected to through the sides of pixels, 0
+    elsewhere. seeds: whole numbers, up to the number of pixels of a slice; both [S, 1, H, W]."""
+    found, inside = (seeds * mask).long(), mask.long()
+    above = seeds.shape[1:].numel() + 1  # any seed
+    ways = [(dim, back) for dim in (-2, -1) for back in (False, True)]
+    # Every wall lifts what comes after it above all before it: a running maximum starts anew there.
+    lifts = [_turned(1 - inside, *way).cumsum(way[0]) * above for way in ways]
     while True:
-        # Sixteen steps a look: comparing makes a GPU wait for the host.
-        grown = seeds
-        for _ in range(16):
-            grown = _grow_once(grown, 0) * mask
-        if torch.equal(grown, seeds):
-            return seeds
-        seeds = grown
+        # Along whole runs of the mask, one way after the other: few rounds, however far it is.
+        grown = found
+        for way, lift in zip(ways, lifts, strict=True):
+            runs = (_turned(grown, *way) + lift).cummax(way[0]).values - lift
+            grown = _turned(runs, *way) * inside
+        if torch.equal(grown, found):
+            return found.to(seeds.dtype)
+        found = grown
+
+
+def _turned(image: Tensor, dim: int, back: bool) -> Tensor:
+    return image.flip(dim) if back else image
 
 
 def _largest(mask: Tensor) -> Tensor:
@@ -117,26 +128,6 @@ def _largest(mask: Tensor) -> Tensor:
 def reached_from_edge(air: Tensor) -> Tensor:
     """The air [S, 1, H, W], 0 or 1, that is connected to the edge of its slice, through the sides
     of pixels; like `air`."""
-    reached = torch.ones_like(air)
-    reached[..., 1:-1, 1:-1] = 0
-    reached *= air
-    ways = [
-        (air.flip(dim) if back else air, dim, back) for dim in (-2, -1) for back in (False, True)
-    ]
-    walls = [_last(1 - turned, dim) for turned, dim, _ in ways]
-    while True:
-        # Along whole runs of air, one way after the other: few rounds, however far it is.
-        grown = reached
-        for (turned, dim, back), wall in zip(ways, walls, strict=True):
-            seen = _last(grown.flip(dim) if back else grown, dim) > wall
-            along = seen * turned
-            grown = torch.maximum(grown, along.flip(dim) if back else along)
-        if torch.equal(grown, reached):
-            return reached
-        reached = grown
-
-
-def _last(mask: Tensor, dim: int) -> Tensor:
-    """Along `dim` the number, from 1, of the last pixel of the mask so far; 0 before the first."""
-    numbers = torch.arange(1, mask.shape[dim] + 1, dtype=mask.dtype, device=mask.device)
-    return (mask * (numbers[:, None] if dim == -2 else numbers)).cummax(dim).values
+    edge = torch.ones_like(air)
+    edge[..., 1:-1, 1:-1] = 0
+    return _spread(edge, air)
