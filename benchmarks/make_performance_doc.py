@@ -140,7 +140,7 @@ Not kept:
 - *torch.compile* on a CPU: needs a C++ compiler, which users of Slicer rarely have, and had taken
   18 processor seconds, as much as a volume, without being ready when the attempt was ended. What
   it would save was not measured; for a GPU see [gpu-runbook.md](gpu-runbook.md).
-- *Distillation* to 4 evaluations or 1: not tried, because there is nothing for it to gain. A student
+- *Distillation* to 4 evaluations or 1: not tried, because it has nothing to gain. A student
   imitates the teacher's samples. In 4 evaluations the teacher itself is within 1 % of its converged
   result; and its single evaluation, which `--steps 1` gives, is nearer to the real target than the
   samples that a one-step student would imitate (SSIM in the cards, *1 evaluation*).

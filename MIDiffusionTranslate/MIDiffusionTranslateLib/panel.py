@@ -271,7 +271,7 @@ class TranslatePanel:
         if progress.preview is not None:
             self._showPreview(progress.preview)
         if progress.fraction >= 1.0:
-            ui.progressLabel.text = _("Comparing the result with the source...")
+            ui.progressLabel.text = _("Finishing the result...")
 
     def onDone(self, job: Job) -> None:
         if job is not self.job:

@@ -60,7 +60,7 @@ class TranslateParameters:
     comparedVolume: vtkMRMLScalarVolumeNode
     referenceVolume: vtkMRMLScalarVolumeNode
     model: str = ""
-    steps: Annotated[int, WithinRange(1, 100)] = 8
+    steps: Annotated[int, WithinRange(1, 100)] = 4
     seed: Annotated[int, Minimum(0)] = 0
     samples: Annotated[int, WithinRange(1, 16)] = 1
     sampler: Sampler = Sampler.default

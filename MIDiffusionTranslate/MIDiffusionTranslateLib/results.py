@@ -49,7 +49,7 @@ def addResult(
 
 
 # Of the provenance; detailMm is None where no detail was taken.
-_USED = ("version", "steps", "seed", "samples", "sampler", "detailMm")
+_USED = ("version", "steps", "seed", "samples", "sampler", "detailMm", "gain")
 
 
 def _attributes(place: Place, card: ModelCard, provenance: dict[str, Any]) -> dict[str, str]:

@@ -18,7 +18,7 @@ _GPU_BATCH = 64
 SLAB_PIXELS = 2**22
 
 
-def slabs(slices: int, most: int, multiple: int = 1) -> list[slice]:
+def even_parts(slices: int, most: int, multiple: int = 1) -> list[slice]:
     """All slices in their order, in as few parts as possible of at most `most` (1 at least) each:
     parts of one size, the last a little smaller, multiples of `multiple` where `most` allows it."""
     multiple = max(1, min(multiple, most))
@@ -45,9 +45,9 @@ class SliceBatches:
         that the batches are the same as without slabs."""
         pixels = like[0].numel()
         if self.device.type != "cuda":
-            return slabs(len(like), SLAB_PIXELS // pixels, self.size)
+            return even_parts(len(like), SLAB_PIXELS // pixels, self.size)
         free = free_bytes(self.device) or 0
-        return slabs(len(like), free // (2 * images * pixels * like.element_size()))
+        return even_parts(len(like), free // (2 * images * pixels * like.element_size()))
 
     def fit(self, compute: Callable[[slice], Tensor]) -> None:
         """On CUDA: measures what one slice takes and chooses a size that half the free memory

@@ -30,6 +30,8 @@ WINDOW_MM, WINDOW_CT_MM = 6.7, 1.7
 # Model units. Noise below this level decides a sample's texture, which the fit averages away: where
 # detail follows, sampling ends here. Chosen with the windows.
 LAST_SIGMA = 0.5
+# Evaluations for a sharp sample without detail, down to the last level of a card.
+PLAIN_STEPS = 8
 _HINGES = (1 / 3, 2 / 3)  # model units: where the pieces meet
 # Squared model units: where the source varies less than this, the result is averaged instead.
 _LEAST_VARIANCE = 1e-4

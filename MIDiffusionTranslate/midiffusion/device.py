@@ -82,7 +82,8 @@ def free_bytes(device: torch.device) -> int | None:
     """Memory that is still free, in bytes: on the GPU there, in the computer otherwise; None where
     it isn't known."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept  # PyTorch gives its own out again
     return memory.free_bytes()
 
 

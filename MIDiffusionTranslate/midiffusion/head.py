@@ -20,6 +20,7 @@ SOLID_HU = -390.0
 BONE_HU = 250.0
 _OPENING_MM = 5.0  # thinner layers, and what hangs on the head by them, are not head
 _CLOSING_MM = 30.0  # sinuses and the nose, open to the air, belong to it
+_AT_ONCE = 8  # slices: what is worked on at once bounds the memory
 
 
 def without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tensor:
@@ -35,6 +36,12 @@ def without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tensor
     Returns:
         [S, 1, H, W]; a slice without anything solid comes back unchanged.
     """
+    parts = [_without_couch(part, pixel_mm, solid_above) for part in slices.split(_AT_ONCE)]
+    return torch.cat(parts) if parts else slices
+
+
+def _without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tensor:
+    """Of slices that are worked on at once."""
     opening, closing = (max(1, round(mm / pixel_mm)) for mm in (_OPENING_MM, _CLOSING_MM))
     solid = (slices > solid_above).float()
     core = _largest(_grow(_shrink(solid, opening), opening) * solid)

@@ -41,8 +41,8 @@ def _percentile_in_head(data: np.ndarray, percentile: float) -> float:
     return float(np.percentile(data[mask], percentile)) if mask.any() else 1.0
 
 
-# Model units: the high percentile of results from whole heads is here or above (0.7 to 0.9, since
-# a mean of what is likely is not as bright as the brightest).
+# Model units: where the high percentile of most results from whole heads lies (0.7 to 0.9, since a
+# mean of what is likely is not as bright as the brightest).
 _LEAST_BRIGHT = 0.75
 _MOST_GAIN = 2.5  # a brain needs 2; what is darker still is no head
 

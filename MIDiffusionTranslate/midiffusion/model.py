@@ -18,7 +18,7 @@ from .batching import SliceBatches
 from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
 from .denoiser import Denoiser
-from .detail import LAST_SIGMA, WINDOW_CT_MM, WINDOW_MM, guides, local_fit
+from .detail import LAST_SIGMA, PLAIN_STEPS, WINDOW_CT_MM, WINDOW_MM, guides, local_fit
 from .device import choose_device, describe, memory_state
 from .errors import InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
@@ -92,14 +92,13 @@ class TranslationModel:
         compare the result with the source, which takes about as long as one or two steps; the
         median inside the head is the provenance's `agreement`. detail: whether the result takes its
         detail from the source (see `detail`); without, it is what the network makes of the LMI
-        maps, on its own larger pixels and down to the card's sigma_min (8 steps are enough for a
-        sharp sample).
+        maps, on its own larger pixels and down to the card's sigma_min, in 8 steps by default.
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
         percentile inside the head nominally at 1000 (what is darker is brought to 750, as a brain
-        without its skull has to be). A source unlike anything the model can serve is translated all
-        the same, with the warning UnlikelySource, whose sentence is the provenance's `warning`.
-        Raises InvalidVolume, InvalidParameter, DeviceUnavailable and
+        without its skull has to be; the provenance's `gain`). A source unlike anything the model
+        can serve is translated all the same, with the warning UnlikelySource, whose sentence is the
+        provenance's `warning`. Raises InvalidVolume, InvalidParameter, DeviceUnavailable and
         OutOfMemory.
         """
         plan = self._plan(steps, seed, samples, sampler, detail)
@@ -131,6 +130,11 @@ class TranslationModel:
                 f"The volume's {count} slices of {height} x {width} pixels don't fit into the "
                 f"memory of {memory_state(place)}: crop the volume or choose another device."
             ) from failure
+        gain = self._intensity.gain(mean)
+        if gain != 1:
+            mean *= np.float32(gain)
+            if deviation is not None:
+                deviation *= np.float32(gain)
         del units, source, plain  # as large as the results that are still to be made
         provenance = {
             "model": self.card.id,
@@ -146,6 +150,7 @@ class TranslationModel:
             "seconds": round(time.monotonic() - started, 2),
             "sourceModality": volume.modality,
             "detailMm": window_mm,
+            "gain": round(gain, 3),
             "synthetic": 1,
             **known,
         }
@@ -178,7 +183,8 @@ class TranslationModel:
     def _plan(
         self, steps: int | None, seed: int, samples: int, sampler: str | None, detail: bool
     ) -> Plan:
-        steps = self.card.default_steps if steps is None else steps
+        if steps is None:
+            steps = self.card.default_steps if detail else max(self.card.default_steps, PLAIN_STEPS)
         sampler = self.card.default_sampler if sampler is None else sampler
         for name, value, least in (("steps", steps, 1), ("samples", samples, 1), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -214,8 +220,8 @@ class TranslationModel:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Where the source shows nothing there is air.
         batches = SliceBatches(source.device)
-        shown = batches.map(len(source), lambda part: head_with_rim(source[part])[:, 0] > 0)
-        head = shown.cpu().numpy()
+        shown = batches.map(len(source), lambda part: head_with_rim(source[part].cpu())[:, 0] > 0)
+        head = shown.numpy()
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
@@ -233,7 +239,6 @@ class TranslationModel:
                     inside = (one * mask for one, mask in zip(weights, head, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)
                 np.maximum(value, 0, out=value)
-                value *= np.float32(self._intensity.gain(value))
                 if mean is None or squares is None:
                     mean = value
                     continue
@@ -272,13 +277,11 @@ def source_slices(
     units: the volume's intensities, as `SourceIntensity` makes them. grid: of the volume.
     """
     # Cubic resampling swings below air beside bright skin; nothing is darker than air.
-    source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None].to(place)
-    if not is_ct(volume.data, volume.modality):
-        return source
-    solid = float(np.interp(SOLID_HU, *CT_WINDOW))
-    return SliceBatches(place).map(
-        len(source), lambda part: without_couch(source[part], pixel_mm, solid)
-    )
+    source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None]
+    if is_ct(volume.data, volume.modality):
+        solid = float(np.interp(SOLID_HU, *CT_WINDOW))
+        source = without_couch(source, pixel_mm, solid)
+    return source.to(place)
 
 
 def load_model(

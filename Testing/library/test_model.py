@@ -17,7 +17,7 @@ from midiffusion.errors import (
     InvalidVolume,
     OutOfMemory,
 )
-from midiffusion.intensity import HounsfieldIntensity, PercentileIntensity
+from midiffusion.intensity import HounsfieldIntensity, PercentileIntensity, head_mask
 from midiffusion.model import TranslationModel
 from midiffusion.volume import Volume
 
@@ -130,7 +130,12 @@ def test_seed_decides_the_result_whatever_the_batch_size(model, volume, sampler,
     assert np.abs(run(4, 5) - first).max() > 1e-2 * RANGE
 
 
-def test_mean_and_deviation_are_those_of_the_samples(model, volume):
+@pytest.fixture
+def no_gain(monkeypatch):
+    monkeypatch.setattr(PercentileIntensity, "gain", lambda self, data: 1.0)
+
+
+def test_mean_and_deviation_are_those_of_the_samples(model, volume, no_gain):
     one = model.translate(volume, samples=1, device="cpu").volume.data
     two = model.translate(volume, samples=2, device="cpu")
     other = 2 * two.volume.data - one  # the second sample, since the first is the same
@@ -146,13 +151,36 @@ def test_mean_and_deviation_are_those_of_the_samples(model, volume):
     )
 
 
-def test_ct_models_answer_in_hounsfield_units(card, denoiser, volume):
+def test_ct_models_answer_in_hounsfield_units(card, denoiser, volume, no_gain):
     mr = TranslationModel(card, denoiser).translate(volume, samples=2, device="cpu", detail=False)
     as_ct = replace(card, intensity=HounsfieldIntensity().to_dict())
     ct = TranslationModel(as_ct, denoiser).translate(volume, samples=2, device="cpu", detail=False)
     np.testing.assert_allclose(ct.volume.data, mr.volume.data * 3.06 - 1000, atol=0.05)
     # A standard deviation has no offset.
     np.testing.assert_allclose(ct.uncertainty.data, mr.uncertainty.data * 3.06, atol=0.05)
+
+
+class Dusk(torch.nn.Module):
+    """In place of the network: everything is dark, and no two samples are alike."""
+
+    def forward(self, x: torch.Tensor, sigma: float, cond: torch.Tensor) -> torch.Tensor:
+        return 0.4 + 0.05 * torch.tanh(x / sigma)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_what_comes_out_dark_is_brought_to_where_heads_are(card, volume, monkeypatch, samples):
+    model = TranslationModel(card, Dusk())
+    made = model.translate(volume, samples=samples, device="cpu")
+    monkeypatch.setattr(PercentileIntensity, "gain", lambda self, data: 1.0)
+    before = model.translate(volume, samples=samples, device="cpu")
+    data = made.volume.data
+    assert np.percentile(data[head_mask(data)], 99.5) == pytest.approx(750, rel=1e-3)
+    gain = made.provenance["gain"]
+    assert gain == pytest.approx(750 / 430, rel=0.08) and before.provenance["gain"] == 1
+    np.testing.assert_allclose(data, gain * before.volume.data, rtol=1e-3, atol=1e-3)
+    if samples > 1:
+        spread = made.uncertainty.data
+        np.testing.assert_allclose(spread, gain * before.uncertainty.data, rtol=1e-3, atol=1e-3)
 
 
 class Echo(torch.nn.Module):

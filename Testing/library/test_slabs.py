@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from midiffusion import batching
-from midiffusion.batching import SliceBatches, slabs
+from midiffusion.batching import SliceBatches, even_parts
 from midiffusion.bundle import lmi_settings
 from midiffusion.errors import Cancelled
 from midiffusion.grid import SliceGrid
@@ -69,7 +69,7 @@ def share(progress: Progress) -> float:
     ],
 )
 def test_slabs_are_few_even_and_of_whole_batches(slices, limit, multiple, sizes):
-    found = slabs(slices, limit, multiple)
+    found = even_parts(slices, limit, multiple)
     assert [part.stop - part.start for part in found] == sizes
     assert [i for part in found for i in range(slices)[part]] == list(range(slices))
 

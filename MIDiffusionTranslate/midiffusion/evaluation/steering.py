@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ..arguments import Arguments
 from ..conditioning import LMISettings
+from ..detail import PLAIN_STEPS
 from ..device import choose_device
 from ..errors import InvalidParameter
 from ..grid import SliceGrid
@@ -125,13 +126,13 @@ def model_sources(subjects: Sequence[Subject], slices: int) -> list[Subject]:
 
 
 def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
-    """One sample of a bundle by the sampling of the product, without its intensity map of sources
-    (a swapped or empty source must not be rescaled again)."""
+    """One sample of a bundle by the sampling of the product without detail, and without its
+    intensity map of sources (a swapped or empty source must not be rescaled again)."""
     card = model.card
     place = choose_device(device)
     lmi = LMISettings(**card.lmi)
     chosen = SAMPLERS[card.default_sampler]
-    own_steps = chosen.steps(card.default_steps if steps is None else steps)
+    own_steps = chosen.steps(PLAIN_STEPS if steps is None else steps)
     multiple = model.denoiser.network.config.multiple
     model.denoiser.to(place)
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # range; in ours, whose levels run from 0.01 to 40, that is 0.1 to 1.5.
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 DEFAULT_LEVEL = 0.4
+_EVALUATIONS = 10  # each sample, unless told otherwise
 _SUBJECTS = 6
 
 
@@ -92,7 +93,7 @@ class SDEdit:
         card, how = self._model.card, self._sampling
         sampler = SAMPLERS[card.default_sampler if how.sampler is None else how.sampler]
         # Spent between this level and the last, not over the whole range of the prior.
-        evaluations = card.default_steps if how.steps is None else how.steps
+        evaluations = _EVALUATIONS if how.steps is None else how.steps
         sigmas = karras_sigmas(sampler.steps(evaluations), card.sigma_min, level)
         denoiser = self._model.denoiser.to(source.device)
         total = torch.zeros_like(source)
