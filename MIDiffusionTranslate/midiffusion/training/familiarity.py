@@ -91,10 +91,8 @@ def write(bundle: Path, config: TrainingConfig, data: Path) -> Familiar:
     """
     from .loop import load_all  # torch: not needed by those who only learn
 
-    slices = load_all(config, data, "train")
-    if config.extraction:
-        slices = _and_extracted(slices, config)
-    found = learn(slices, config.pixel_mm)
+    # Whole heads alone: with extracted ones among them half of the quarters and turned slices pass.
+    found = learn(load_all(config, data, "train"), config.pixel_mm)
     path = bundle / registry.CARD
     card = replace(ModelCard.read(path), familiar=found.to_dict())
     part = path.with_name(f".{path.name}.part")
@@ -104,21 +102,6 @@ def write(bundle: Path, config: TrainingConfig, data: Path) -> Familiar:
     finally:
         part.unlink(missing_ok=True)
     return found
-
-
-def _and_extracted(slices: TrainingSlices, config: TrainingConfig) -> TrainingSlices:
-    """The slices, and once more those that training would show without scalp and skull."""
-    import torch
-
-    from .loop import extraction
-
-    random = extraction(config)
-    depth = random.draw(len(slices.images), torch.Generator().manual_seed(config.seed))
-    chosen = depth > 0
-    images = torch.from_numpy(slices.images)[chosen][:, None]
-    extracted = random.apply(images, depth[chosen])[:, 0].numpy()
-    names = (name for name, taken in zip(slices.subjects, chosen, strict=True) if taken)
-    return TrainingSlices(np.concatenate([slices.images, extracted]), (*slices.subjects, *names))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -217,19 +217,14 @@ def _step_loss(
     return batch_loss(config, state.denoiser, x0, config.dropout, g, device)
 
 
-def extraction(config: TrainingConfig) -> RandomExtraction:
-    """How some of a configuration's images lose scalp and skull."""
-    mapping = intensity_map(config.intensity)
-    if not isinstance(mapping, HounsfieldIntensity):
-        return RandomExtraction(config.extraction)
-    return RandomExtraction(config.extraction, float(mapping.forward(np.array(BONE_HU))[0]))
-
-
 def moved(config: TrainingConfig, x0: Tensor, g: torch.Generator) -> Tensor:
     """Images [B, 1, H, W] after random geometry and, some of them, extraction or a cut."""
+    mapping, bone = intensity_map(config.intensity), None
+    if isinstance(mapping, HounsfieldIntensity):
+        bone = float(mapping.forward(np.array(BONE_HU))[0])
     for random in (
         RandomGeometry(),
-        extraction(config),
+        RandomExtraction(config.extraction, bone),
         RandomFieldOfView(config.cut),
     ):
         x0 = random.apply(x0, random.draw(len(x0), g))
