@@ -83,7 +83,8 @@ Two evaluations, each volume in a fresh process; memory is the rise over that pr
 model loaded and a volume of two slices translated. Slices go through the network in batches, whose
 memory does not grow with their number. LMI maps, noise and the solver's state are kept of one slab
 of slices at a time, and grow up to its size alone: 256 slices of 128 x 128 pixels, on a GPU what
-half the free memory holds. What grows with every slice is the volume itself: the source in model
+half the free memory holds; where there are several slabs, every sample computes its maps anew.
+What grows with every slice is the volume itself: the source in model
 units, what the model is shown of it, the sample, and the result.
 
 ```
