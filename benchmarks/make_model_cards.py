@@ -64,7 +64,8 @@ def document(card: ModelCard) -> str:
         "*Written by `make model-cards` from the model's card; not to be edited by hand.*",
         f"{card.intended_use}",
         f"**Anatomy**: {card.anatomy}. **Field of view**: {card.field_of_view}; {card.orientation} "
-        f"slices, {card.pixel_mm:.2f} mm a pixel. **Weights**: {size:.1f} MB.",
+        f"slices, {card.pixel_mm:.2f} mm a pixel. **Weights**: {size:.1f} MB, "
+        "the same for every number of steps.",
         *trained,
         "## Limits and failures\n\n" + "\n".join(f"- {limit}" for limit in card.limits),
         "## Validation\n\n" + _validation(card.validation),
