@@ -37,6 +37,13 @@ def test_memory_is_measured_in_a_fresh_process() -> None:
     assert rise is not None and rise > 64 * 64 * 27 * 27 * 4
 
 
+@pytest.mark.parametrize(
+    ("rise", "ratio"), [(None, None), (-5000, None), (100, None), (1 << 20, 8.0)]
+)
+def test_less_memory_is_told_where_a_rise_was_seen(rise: int | None, ratio: float | None) -> None:
+    assert lmi_benchmark.Row("a", "b", 1.0, 2.0, 0.0, rise, 8 << 20).smaller == ratio
+
+
 def test_refuses_nonsense() -> None:
     for arguments in (["--size", "8"], ["--repeats", "0"], ["--threads", "0"]):
         with pytest.raises(InvalidParameter):

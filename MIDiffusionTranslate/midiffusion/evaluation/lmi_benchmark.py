@@ -70,6 +70,10 @@ CASES = (
 )
 
 
+# Bytes: one image. A smaller rise says that memory was there already, not that none was needed.
+_LEAST_RISE = 1 << 16
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table.
@@ -94,10 +98,12 @@ class Row:
 
     @property
     def smaller(self) -> float | None:
-        """How many times less memory than the parity definition."""
+        """How many times less memory than the parity definition; None where that can't be told."""
         if self.memory_bytes is None or self.baseline_memory_bytes is None:
             return None
-        return self.baseline_memory_bytes / max(self.memory_bytes, 4096)
+        if self.memory_bytes < _LEAST_RISE:
+            return None
+        return self.baseline_memory_bytes / self.memory_bytes
 
 
 def main(argv: Sequence[str]) -> int:
