@@ -175,6 +175,11 @@ class TranslationModel:
         warnings.warn(judged.problem, UnlikelySource, stacklevel=2)
         return {"sourceDistance": distance, "warning": judged.problem}
 
+    def default_steps(self, detail: bool) -> int:
+        """Network evaluations of a translation with or without detail, unless told otherwise."""
+        steps = self.card.default_steps
+        return steps if detail else max(steps, PLAIN_STEPS)
+
     def sde(self, detail: bool) -> VESDE:
         """The noise levels that a translation with or without detail runs through."""
         low, high = self.card.sigma_min, self.card.sigma_max
@@ -183,8 +188,7 @@ class TranslationModel:
     def _plan(
         self, steps: int | None, seed: int, samples: int, sampler: str | None, detail: bool
     ) -> Plan:
-        if steps is None:
-            steps = self.card.default_steps if detail else max(self.card.default_steps, PLAIN_STEPS)
+        steps = self.default_steps(detail) if steps is None else steps
         sampler = self.card.default_sampler if sampler is None else sampler
         for name, value, least in (("steps", steps, 1), ("samples", samples, 1), ("seed", seed, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

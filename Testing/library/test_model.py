@@ -95,6 +95,14 @@ def test_the_window_of_detail_is_narrower_with_ct_on_either_side(
     assert (told(True), told(False)) == (window, None)
 
 
+@pytest.mark.parametrize(("detail", "steps"), [(True, 4), (False, 8)])
+def test_without_detail_a_sharp_sample_takes_more_evaluations(card, denoiser, detail, steps):
+    model = TranslationModel(replace(card, default_steps=4), denoiser)
+    assert model.default_steps(detail) == steps
+    patient = TranslationModel(replace(card, default_steps=20), denoiser)
+    assert patient.default_steps(detail) == 20
+
+
 @pytest.mark.parametrize(("detail", "last"), [(True, 0.5), (False, 0.01)])
 def test_where_detail_follows_texture_is_not_sampled(model, volume, detail, last):
     seen = []

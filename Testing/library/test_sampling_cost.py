@@ -34,7 +34,7 @@ def test_nothing_waits_for_the_device(name):
     with reproducible():
         samples = list(draw_samples(denoiser().to("meta"), LMI, source, plan(name)))
     assert [sample.shape for sample in samples] == [source.shape] * 2
-    with pytest.raises((RuntimeError, NotImplementedError)):
+    with pytest.raises(RuntimeError):
         samples[0].max().item()  # the proof that it would have
 
 

@@ -48,7 +48,7 @@ def add_run(parser: Parser, default: str = "tcga-lgg", names: Sequence[str] = DA
 def add_steps(parser: Parser) -> None:
     """--steps of a bundle."""
     add = parser.add_argument
-    add("--steps", type=int, metavar="N", help="network evaluations (default: the card's)")
+    add("--steps", type=int, metavar="N", help="network evaluations (default: a translation's)")
 
 
 def add_seed(parser: Parser) -> None:

@@ -168,7 +168,7 @@ def main(argv: Sequence[str]) -> int:
     run = Run.of(options)
     model = run.model(options)
     subjects = run.subjects(most=options.subjects)
-    steps = model.card.default_steps if options.steps is None else options.steps
+    steps = model.default_steps(options.detail) if options.steps is None else options.steps
     sampling = Sampling(
         steps, options.samples, options.seed, device=options.device, detail=options.detail
     )

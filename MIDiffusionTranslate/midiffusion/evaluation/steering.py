@@ -175,7 +175,7 @@ def main(argv: Sequence[str]) -> int:
         {
             "model": model.card.id,
             "weightsSHA256": model.card.weights_sha256,
-            "steps": options.steps or model.card.default_steps,
+            "steps": options.steps or PLAIN_STEPS,
             "seed": options.seed,
             "ssim_head": {name: asdict(value) for name, value in summaries.items()},
             "share_lost": {name: asdict(value) for name, value in lost.items()},

@@ -49,9 +49,11 @@ def main(argv: Sequence[str]) -> int:
     rows = np.unique(np.linspace(0, len(loaded) - 1, options.subjects).round().astype(int))
     subjects = [loaded[row].some(options.slices) for row in rows]
     found = {}
+    # The same for all, also for the network alone: nothing else is to differ.
+    steps = options.steps or model.card.default_steps
     for width in options.widths:
         say(f"window of {width:g} mm", last=True)
-        sampling = Sampling(options.steps, device=options.device, detail=width > 0)
+        sampling = Sampling(steps, device=options.device, detail=width > 0)
         method = MIDiffusion(_Windowed(model, width), sampling)
         found[width] = _figures(method, subjects, run.modality)
     slices = sum(len(s.target) for s in subjects)
@@ -63,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
             "weights_sha256": model.card.weights_sha256,
             "subjects": [s.id for s in subjects],
             "slices": slices,
-            "steps": options.steps or model.card.default_steps,
+            "steps": steps,
             "widths_mm": {
                 f"{width:g}": {key: asdict(value) for key, value in row.items()}
                 for width, row in found.items()

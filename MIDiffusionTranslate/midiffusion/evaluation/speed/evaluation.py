@@ -149,5 +149,5 @@ def network_gflop(model: TranslationModel, device: torch.device, size: int) -> f
 
 def _default_levels(model: TranslationModel) -> tuple[int, float, float]:
     card, sde = model.card, model.sde(detail=True)
-    steps = SAMPLERS[card.default_sampler].steps(card.default_steps)
+    steps = SAMPLERS[card.default_sampler].steps(model.default_steps(detail=True))
     return steps, sde.sigma_min, sde.sigma_max
