@@ -31,7 +31,7 @@ from .. import __version__
 from ..arguments import Arguments
 from ..device import choose_device, describe
 from ..errors import InvalidParameter
-from ..lmi import LocalMutualInformation
+from ..lmi import LocalMutualInformation, fused
 from ..lmi.definition import definition
 from ..lmi.layer import Estimator, Search
 from .fresh_process import memory_rise, run_fresh
@@ -127,6 +127,7 @@ def main(argv: Sequence[str]) -> int:
         "device": describe(choose_device(options.device)),
         "threads": options.threads,
         "torch": torch.__version__,
+        "kernels": "Triton" if options.device == "cuda" and fused.works() else "PyTorch",
         "size": options.size,
         "repeats": options.repeats,
         "rows": [asdict(row) | {"faster": row.faster, "smaller": row.smaller} for row in rows],

@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import fused
 from .patches import SHIFTS, Neighbourhood, replicate, tiles
 
 TILE_PIXELS = 1 << 16
@@ -50,6 +51,8 @@ def maps(
         normalised: 2 I / (H(u) + H(v)) in place of I.
         entropy_u: H(u), [B, H, W], if known.
     """
+    if fused.serves(u, v):
+        return fused.kde(u, v, hood, bandwidth, sigma_v, shift, normalised)
     same = u is v and sigma_v is None and not shift
     reach = 1 if shift else 0
     factor_u = factor_v = u.new_full((len(u), 1, 1), -0.5 / bandwidth**2)

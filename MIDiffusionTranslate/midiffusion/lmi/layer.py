@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidParameter
-from . import kde, reference, shannon
+from . import fused, kde, reference, shannon
 from .patches import Neighbourhood
 
 Estimator = Literal["kde", "shannon", "reference"]
@@ -21,7 +21,7 @@ class Responses:
     """What an LMI layer needs of its first image, computed once.
 
     `image` is the image itself, [B, 1, H, W]; `entropy` its patch entropies, [B, C, H, W], for the
-    layer that made them.
+    layer that made them; of no channels where knowing them saves nothing.
     """
 
     image: Tensor
@@ -111,7 +111,7 @@ class LocalMutualInformation(nn.Module):
         Raises:
             InvalidParameter: shapes that don't fit together; sigma_v with "reference".
         """
-        known = u if isinstance(u, Responses) else None
+        known = u.entropy if isinstance(u, Responses) and u.entropy.shape[1] else None
         image = u.image if isinstance(u, Responses) else u
         if image.ndim != 4 or image.shape[1] != 1 or image.shape != v.shape:
             raise InvalidParameter(
@@ -138,7 +138,7 @@ class LocalMutualInformation(nn.Module):
                 sigma_v,
                 shift,
                 self.normalised,
-                None if known is None else known.entropy[:, channel],
+                None if known is None else known[:, channel],
             )
             for channel, (dilation, bandwidth) in enumerate(self._scales())
         ]
@@ -146,8 +146,9 @@ class LocalMutualInformation(nn.Module):
 
     def responses(self, u: Tensor) -> Responses:
         """What depends on `u` alone, to be given in its place again and again."""
-        if self.estimator == "reference":  # its table makes it cheap already
-            return Responses(u, u.new_zeros(u.shape))
+        # The table of "reference" makes it cheap already.
+        if self.estimator == "reference" or fused.serves(u, u):
+            return Responses(u, u[:, :0])
         module = kde if self.estimator == "kde" else shannon
         scales = [
             module.entropies(u[:, 0], Neighbourhood(self.size, d), h) for d, h in self._scales()

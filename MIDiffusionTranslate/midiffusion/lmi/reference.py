@@ -11,7 +11,8 @@ Why this is fast, without a change in the result:
 - intensities are integers, so all exponentials lie in one table;
 - a response is below 1e-9 of its peak beyond 6.5 standard deviations, so only the bins within
   reach of a patch are visited, and patches are worked through in groups of like extent;
-- a patch that is constant in one image shares nothing: its joint density is the product;
+- a patch that is constant in one image shares nothing, as long as the bins see both: its joint
+  density is the product;
 - a tile of joint densities fits the processor's cache and lives only there.
 """
 
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import fused
 from .patches import tiles
 
 BINS = 27
@@ -52,6 +54,10 @@ def maps(u: Tensor, v: Tensor, shift: bool, normalised: bool) -> Tensor:
         shift: maximum over the windows of the mosaic of v.
         normalised: 2 I / (H1 + H2) in place of I.
     """
+    if fused.serves(u, v):
+        return fused.reference(
+            u, v, shift, normalised, LEVELS=LEVELS, SIGMA=SIGMA, EPSILON=EPSILON, BINS=BINS
+        )
     table = _responses(u.device)
     result = torch.empty_like(u, dtype=torch.float32)
     for i in range(len(u)):
@@ -89,10 +95,12 @@ class _Levels:
         return torch.minimum(low.view(-1).int(), BINS - widths.int()[index]), index
 
     def flat(self, rows: slice) -> Tensor:
-        """Where a patch holds one value, and one that the bins see."""
-        lowest = self.lowest[rows]
-        seen = (lowest >= 0) & (lowest <= LEVELS)
-        return ((lowest == self.highest[rows]) & seen).view(-1)
+        """Where a patch holds one value."""
+        return (self.lowest[rows] == self.highest[rows]).view(-1)
+
+    def seen(self, rows: slice) -> Tensor:
+        """Where all that a patch holds is within the bins."""
+        return ((self.lowest[rows] >= 0) & (self.highest[rows] <= LEVELS)).view(-1)
 
 
 def _rows(
@@ -103,7 +111,8 @@ def _rows(
     low_u, extent_u = u.extent(rows)
     low_v, extent_v = v.extent(rows)
     group = extent_u * len(WIDTHS) + extent_v
-    group[u.flat(rows) | v.flat(rows)] = -1
+    seen = u.seen(rows) & v.seen(rows)
+    group[seen & (u.flat(rows) | v.flat(rows))] = -1
     counts = torch.bincount(group + 1).tolist()
     order = group.argsort().int()
     down, across = _axis(len(u.highest), u.row, device)[:, rows], _axis(u.row - 2, 1, device)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from . import fused
 from .patches import SHIFTS, Neighbourhood, replicate, tiles
 
 BINS = 27
@@ -41,6 +42,8 @@ def maps(
     entropy_u: Tensor | None = None,
 ) -> Tensor:
     """One map per slice, [B, H, W]; arguments as `kde.maps`, nats or [0, 1] when normalised."""
+    if fused.serves(u, v):
+        return fused.shannon(u, v, hood, bandwidth, sigma_v, shift, normalised, BINS)
     reach = 1 if shift else 0
     width_u = u.new_full((len(u),), bandwidth)
     width_v = width_u if sigma_v is None else (bandwidth**2 + sigma_v**2).sqrt()

@@ -43,7 +43,7 @@ def lmi_table(reports: Sequence[Report]) -> str:
     """Every row of these reports of `midiffusion benchmark lmi`."""
     rows = [
         [
-            f"{report['device']}, PyTorch {report['torch']}",
+            f"{report['device']}, PyTorch {report['torch']}, maps by {report['kernels']}",
             f"{row['case']} ({row['images']})",
             f"{row['seconds'] * 1e3:.1f}",
             f"{row['baseline_seconds'] * 1e3:.0f}",
