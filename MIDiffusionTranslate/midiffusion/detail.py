@@ -1,32 +1,39 @@
 """Detail from the source: a result as a locally simple function of the image it was made from.
 
 What a model adds to the source's structure is its contrast. Contrast is smooth: in a neighbourhood
-of a few millimetres the brightness of most tissue in one modality is a function of that in another,
-and nearly a straight one. The guided filter (He, Sun and Tang, Guided Image Filtering, IEEE TPAMI
-35, 2013, eq. 5, 6 and 8; for several guides 14 to 16; box windows there, Gaussian ones here) fits
-that function to the result by least squares in every neighbourhood. It keeps what the fit explains:
-the noise of a single sample averages out, and edges lie where the source has them. Fitted on the
-model's grid and applied to the source's own (He and Sun, Fast Guided Filter, arXiv 1505.00996), it
-also gives back the detail that the model's larger pixels can't show.
+of some millimetres the brightness of most tissue in one modality is a function of that in another.
+The guided filter (He, Sun and Tang, Guided Image Filtering, IEEE TPAMI 35, 2013, eq. 5, 6 and 8;
+for several guides 14 to 16; box windows there, Gaussian ones here) fits that function to the result
+by least squares in every neighbourhood. It keeps what the fit explains: the noise of a single
+sample averages out, and edges lie where the source has them. Fitted on the model's grid and applied
+to the source's own (He and Sun, Fast Guided Filter, arXiv 1505.00996), it also gives back the
+detail that the model's larger pixels can't show.
 
 The function is made of three straight pieces, for a line can't say that fluid is dark where grey
-matter is bright and white matter between the two, as in FLAIR against T2.
+matter is bright and white matter between the two, as in FLAIR against T2. And it is fitted in two
+layers apart, near the surface of the head and below: fat and fluid are both bright in T2, and no
+function of T2 makes the one bright and the other dark. Each layer has its own weighted windows, and
+a pixel gets what they say in proportion to its shares in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .head import shrink
+
 Image = TypeVar("Image", np.ndarray, Tensor)
 
 # Standard deviations of the neighbourhoods. Between contrasts of MR one function serves far; bone
 # and air against either do not allow that. Chosen on training subjects (docs/results.md).
-WINDOW_MM, WINDOW_CT_MM = 6.7, 1.7
+WINDOW_MM, WINDOW_CT_MM = 15.0, 1.7
+# Scalp, skull and the outermost fluid; the layers pass into each other over some millimetres.
+_LAYER_MM, _PASSAGE_MM = 16.0, 2.5
 # Model units. Noise below this level decides a sample's texture, which the fit averages away: where
 # detail follows, sampling ends here. Chosen with the windows.
 LAST_SIGMA = 0.5
@@ -35,6 +42,7 @@ PLAIN_STEPS = 8
 _HINGES = (1 / 3, 2 / 3)  # model units: where the pieces meet
 # Squared model units: where the source varies less than this, the result is averaged instead.
 _LEAST_VARIANCE = 1e-4
+_LEAST_SHARE = 1e-6  # of a window in a layer: where there is less the layer says nothing
 _REACH = 3.0  # standard deviations after which a window ends
 _AT_ONCE = 64  # slices: what is fitted at once bounds the memory
 
@@ -55,17 +63,45 @@ def guides(source: Image) -> list[Image]:
     return images
 
 
-def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Iterator[Tensor]:
+def layers(head: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
+    """Every pixel's share in what lies deep in the head, and in what lies near its surface or out.
+
+    Args:
+        head: [S, H, W], 1 in the head, else 0.
+        pixel_mm: in-plane pixel size, millimetres.
+
+    Returns:
+        Two images like `head`, each in [0, 1], which add up to 1.
+    """
+    deep = shrink(head[:, None], round(_LAYER_MM / pixel_mm))[:, 0]
+    down, across = (_averaging(size, _PASSAGE_MM / pixel_mm, deep) for size in deep.shape[1:])
+    deep = (down @ deep @ across.T).clamp_(0, 1)
+    return deep, 1 - deep
+
+
+def local_fit(
+    result: Tensor, source: Tensor, shares: Sequence[Tensor], sigma: float, gap: float
+) -> Iterator[Tensor]:
     """Weights with result ~ weights[0] + sum of weights[1:] * guides(source) round each pixel.
 
     Args:
         result, source: [S, H, W], model units, on the same grid.
+        shares: of each layer, like `source`, 0 to 1; they add up to 1.
         sigma: standard deviation of the Gaussian window, pixels.
         gap: distance of neighbouring slices, pixels; 0 if they are to be fitted each by itself.
 
     Yields:
         [N, 4, H, W] for the next N slices; of the four the first in model units, the others ratios.
     """
+    fits = [_layer_fit(result, source, share, sigma, gap) for share in shares]
+    for parts in zip(*fits, strict=True):
+        yield torch.stack(parts).sum(dim=0)
+
+
+def _layer_fit(
+    result: Tensor, source: Tensor, share: Tensor, sigma: float, gap: float
+) -> Iterator[Tensor]:
+    """As `local_fit`, of one layer, times its shares."""
     slices = len(result)
     through = sigma / gap if gap > 0 else 0.0
 
@@ -77,7 +113,7 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Itera
     def fitted(start: int, stop: int) -> Tensor:
         part = near(start, stop)
         inside = slice(start - part.start, stop - part.start)
-        mean = _window_mean(result[part], sigma, through, inside)
+        mean = _window_mean(share[part], sigma, through, inside)
         return torch.stack(_fit(result[part], guides(source[part]), mean), dim=1)
 
     first, fits = 0, fitted(0, near(0, min(_AT_ONCE, slices)).stop)
@@ -87,8 +123,8 @@ def local_fit(result: Tensor, source: Tensor, sigma: float, gap: float) -> Itera
         fresh = [fitted(known, part.stop)] if known < part.stop else []
         first, fits = part.start, torch.cat((fits[part.start - first :], *fresh))
         # A pixel lies in many windows; it gets the mean of what they say.
-        mean = _window_mean(result[part], sigma, through, slice(start - first, stop - first))
-        yield torch.stack([mean(fit) for fit in fits.unbind(dim=1)], dim=1)
+        mean = _window_mean(share[part], sigma, through, slice(start - first, stop - first))
+        yield torch.stack([share[start:stop] * mean(fit) for fit in fits.unbind(dim=1)], dim=1)
 
 
 def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -123,19 +159,21 @@ def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor])
 
 
 def _window_mean(
-    like: Tensor, sigma: float, through: float, inside: slice
+    share: Tensor, sigma: float, through: float, inside: slice
 ) -> Callable[[Tensor], Tensor]:
-    """Means of images like `like` [S, H, W] over the window round each pixel of the slices
-    `inside`; `through`: standard deviation across the slices, in slices."""
-    slices, rows, columns = like.shape
-    across_slices = _averaging(slices, through, like)[inside]
-    down, across = _averaging(rows, sigma, like), _averaging(columns, sigma, like)
+    """Means of images like `share` [S, H, W], weighted by it, over the window round each pixel of
+    the slices `inside`; `through`: standard deviation across the slices, in slices. 0 where a
+    window has nothing of the layer."""
+    slices, rows, columns = share.shape
+    across_slices = _averaging(slices, through, share)[inside]
+    down, across = _averaging(rows, sigma, share), _averaging(columns, sigma, share)
 
-    def mean(image: Tensor) -> Tensor:
+    def total(image: Tensor) -> Tensor:
         in_plane = down @ image @ across.T
         return (across_slices @ in_plane.reshape(slices, -1)).reshape(-1, rows, columns)
 
-    return mean
+    whole = total(share).clamp_(min=_LEAST_SHARE)
+    return lambda image: total(image * share).div_(whole)
 
 
 def _averaging(size: int, sigma: float, like: Tensor) -> Tensor:

@@ -44,39 +44,38 @@ def _without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tenso
     """Of slices that are worked on at once."""
     opening, closing = (max(1, round(mm / pixel_mm)) for mm in (_OPENING_MM, _CLOSING_MM))
     solid = (slices > solid_above).float()
-    core = _largest(_grow(_shrink(solid, opening), opening) * solid)
+    core = _largest(grow(shrink(solid, opening), opening) * solid)
     for step in range(opening + 1):  # thin walls of the sinuses too, from their roots
         core = _grow_once(core, step) * solid
     room = F.pad(core, (closing + 1,) * 4)
-    closed = _shrink(_grow(room, closing), closing)
+    closed = shrink(grow(room, closing), closing)
     filled = 1 - reached_from_edge(1 - closed)
-    inside = _grow(filled[..., closing + 1 : -closing - 1, closing + 1 : -closing - 1], 1)
+    inside = grow(filled[..., closing + 1 : -closing - 1, closing + 1 : -closing - 1], 1)
     empty = core.amax(dim=(1, 2, 3), keepdim=True) == 0
     return torch.where(empty, slices, slices * inside)
 
 
-def head_with_rim(slices: Tensor) -> Tensor:
-    """1 in the head, what it encloses and one pixel round it, else 0; like `slices` [S, 1, H, W].
+def head_of(slices: Tensor) -> Tensor:
+    """1 in the head, which is what is brighter than `AIR` and all that it encloses, else 0.
 
-    The head is what is brighter than `AIR`, model units.
+    slices: [S, 1, H, W], model units; the result is like it.
     """
-    return _grow(1 - reached_from_edge((slices <= AIR).to(slices)), 1)
+    return 1 - reached_from_edge((slices <= AIR).to(slices))
 
 
-def deeper_than(slices: Tensor, above: float, pixels: Tensor) -> Tensor:
+def deeper_than(slices: Tensor, pixels: Tensor) -> Tensor:
     """Where the head is deeper than `pixels` [S] below its surface: 1, else 0; like `slices`.
 
-    The head is what is brighter than `above`, with everything that it encloses. A stand-in for a
-    brain mask where the depth is that of scalp and skull.
+    A stand-in for a brain mask where the depth is that of scalp and skull.
     """
-    outside = reached_from_edge((slices <= above).float())
+    outside = 1 - head_of(slices)
     for step in range(int(pixels.max()) if len(slices) else 0):
         going_on = (step < pixels)[:, None, None, None]
         outside = torch.where(going_on, _grow_once(outside, step), outside)
     return 1 - outside
 
 
-def _grow(mask: Tensor, pixels: int) -> Tensor:
+def grow(mask: Tensor, pixels: int) -> Tensor:
     """Dilation by an octagon, nearly a disc."""
     for step in range(pixels):
         mask = _grow_once(mask, step)
@@ -92,9 +91,9 @@ def _grow_once(mask: Tensor, step: int) -> Tensor:
     )
 
 
-def _shrink(mask: Tensor, pixels: int) -> Tensor:
+def shrink(mask: Tensor, pixels: int) -> Tensor:
     """Erosion; beyond the image is taken for inside, so that a cropped head keeps its cut edge."""
-    return 1 - _grow(1 - mask, pixels)
+    return 1 - grow(1 - mask, pixels)
 
 
 def _spread(seeds: Tensor, mask: Tensor) -> Tensor:

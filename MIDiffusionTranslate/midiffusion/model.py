@@ -18,12 +18,12 @@ from .batching import SliceBatches
 from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
 from .denoiser import Denoiser
-from .detail import LAST_SIGMA, PLAIN_STEPS, WINDOW_CT_MM, WINDOW_MM, guides, local_fit
+from .detail import LAST_SIGMA, PLAIN_STEPS, WINDOW_CT_MM, WINDOW_MM, guides, layers, local_fit
 from .device import choose_device, describe, memory_state
 from .errors import InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
 from .grid import SliceGrid
-from .head import SOLID_HU, head_with_rim, without_couch
+from .head import SOLID_HU, grow, head_of, without_couch
 from .intensity import (
     CT_WINDOW,
     HounsfieldIntensity,
@@ -222,10 +222,11 @@ class TranslationModel:
         mean without it is added to `plain`, which is like `source`."""
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Where the source shows nothing there is air.
         batches = SliceBatches(source.device)
-        shown = batches.map(len(source), lambda part: head_with_rim(source[part].cpu())[:, 0] > 0)
-        head = shown.numpy()
+        head = batches.map(len(source), lambda part: head_of(source[part].cpu())[:, 0])
+        shares = [one.to(source) for one in layers(head, self.card.pixel_mm)]
+        # Where the source shows nothing, but for a rim of a pixel, there is air.
+        shown = grow(head[:, None], 1)[:, 0].numpy() > 0
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
@@ -235,12 +236,12 @@ class TranslationModel:
                 if plain is not None:
                     plain.add_(x, alpha=1 / plan.samples)
                 if window_mm is None:
-                    value = grid.to_volume(x[:, 0].cpu().numpy() * head)
+                    value = grid.to_volume(x[:, 0].cpu().numpy() * shown)
                 else:
                     sigma = window_mm / self.card.pixel_mm
-                    fitted = local_fit(x[:, 0], source[:, 0], sigma, plan.gap)
+                    fitted = local_fit(x[:, 0], source[:, 0], shares, sigma, plan.gap)
                     weights = (one for some in fitted for one in some.cpu().numpy())
-                    inside = (one * mask for one, mask in zip(weights, head, strict=True))
+                    inside = (one * mask for one, mask in zip(weights, shown, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)
                 np.maximum(value, 0, out=value)
                 if mean is None or squares is None:

@@ -6,14 +6,24 @@ import numpy as np
 import pytest
 import torch
 from midiffusion import detail
-from midiffusion.detail import guides, local_fit
+from midiffusion.detail import guides, layers, local_fit
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 
-def fit(result: Array, source: Array, sigma: float, gap: float) -> Array:
-    found = local_fit(torch.from_numpy(result), torch.from_numpy(source), sigma, gap)
+def fit(
+    result: Array, source: Array, sigma: float, gap: float, share: Array | None = None
+) -> Array:
+    """With one layer of everything, or with `share` and the rest apart."""
+    shares = [np.ones_like(source)] if share is None else [share, 1 - share]
+    found = local_fit(
+        torch.from_numpy(result),
+        torch.from_numpy(source),
+        [torch.from_numpy(one) for one in shares],
+        sigma,
+        gap,
+    )
     return torch.cat(list(found)).movedim(1, 0).numpy()
 
 
@@ -36,33 +46,38 @@ def weights(size: int, at: int, sigma: float) -> Array:
 def test_least_squares_in_every_window(gap: float, through: float) -> None:
     rng = np.random.default_rng(0)
     shape, sigma = (3, 6, 7), 1.5
-    result, source = rng.random(shape), rng.random(shape)
+    result, source, share = (rng.random(shape) for _ in range(3))
     windows = np.empty((*shape, *shape))
     for at in np.ndindex(shape):
         along = [
             weights(n, i, s) for n, i, s in zip(shape, at, (through, sigma, sigma), strict=True)
         ]
         windows[at] = along[0][:, None, None] * along[1][:, None] * along[2]
-    each = np.empty((4, *shape))
+    expected = np.zeros((4, *shape))
     pieces = [np.ones(shape), source, np.maximum(source - 1 / 3, 0), np.maximum(source - 2 / 3, 0)]
-    for at in np.ndindex(shape):
-        # sum w (b + sum a g - p)^2 + eps a^2 is least: the ridges are three more equations.
-        root = np.sqrt(windows[at].ravel())
-        rows = np.stack([root * piece.ravel() for piece in pieces], axis=1)
-        equations = np.vstack([rows, np.sqrt(1e-4) * np.eye(4)[1:]])
-        right = np.append(root * result.ravel(), np.zeros(3))
-        each[(slice(None), *at)] = np.linalg.lstsq(equations, right, rcond=None)[0]
-    expected = np.einsum("abcijk,wijk->wabc", windows, each)
-    np.testing.assert_allclose(fit(result, source, sigma, gap), expected, atol=1e-9)
+    for layer in (share, 1 - share):
+        its = windows * layer
+        its /= its.sum(axis=(3, 4, 5), keepdims=True)
+        each = np.empty((4, *shape))
+        for at in np.ndindex(shape):
+            # sum w (b + sum a g - p)^2 + eps a^2 is least: the ridges are three more equations.
+            root = np.sqrt(its[at].ravel())
+            rows = np.stack([root * piece.ravel() for piece in pieces], axis=1)
+            equations = np.vstack([rows, np.sqrt(1e-4) * np.eye(4)[1:]])
+            right = np.append(root * result.ravel(), np.zeros(3))
+            each[(slice(None), *at)] = np.linalg.lstsq(equations, right, rcond=None)[0]
+        expected += layer * np.einsum("abcijk,wijk->wabc", its, each)
+    np.testing.assert_allclose(fit(result, source, sigma, gap, share), expected, atol=1e-9)
 
 
 def test_slices_fitted_in_parts_are_those_fitted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
-    result, source = rng.random((2, 11, 8, 8))
-    together = fit(result, source, sigma=1.2, gap=2.0)
+    result, source, share = rng.random((3, 11, 8, 8))
+    together = fit(result, source, sigma=1.2, gap=2.0, share=share)
     for some in (1, 2, 3, 10):  # a window reaches over two slices
         monkeypatch.setattr(detail, "_AT_ONCE", some)
-        np.testing.assert_allclose(fit(result, source, sigma=1.2, gap=2.0), together, atol=1e-12)
+        in_parts = fit(result, source, sigma=1.2, gap=2.0, share=share)
+        np.testing.assert_allclose(in_parts, together, atol=1e-12)
 
 
 def test_three_pieces_are_found_under_noise() -> None:
@@ -80,3 +95,26 @@ def test_where_the_source_shows_nothing_the_result_is_kept_but_for_its_noise() -
     found = fit(result, np.full_like(result, 0.3), sigma=1.0, gap=0.0)
     assert np.abs(found[1:]).max() < 1e-9
     np.testing.assert_allclose(found[0, 0, 12, [3, 20]], [0.0, 0.5], atol=1e-6)
+
+
+def test_layers_are_what_lies_deep_and_the_rest() -> None:
+    y, x = np.mgrid[:80, :80] - 40
+    radius = np.hypot(x, y) * 2.0  # millimetres
+    head = torch.from_numpy((radius < 60).astype(np.float32))[None]
+    deep, near = (share[0].numpy() for share in layers(head, pixel_mm=2.0))
+    np.testing.assert_allclose(deep + near, 1, atol=1e-6)
+    assert deep[radius < 34].min() > 0.99
+    assert deep[radius > 54].max() < 0.01
+    assert deep.min() >= 0
+
+
+def test_what_is_alike_in_the_source_may_differ_between_the_layers() -> None:
+    """As fat and fluid in T2: bright both, and in T1 bright and dark."""
+    rng = np.random.default_rng(3)
+    deep = np.zeros((1, 40, 40))
+    deep[:, 10:30, 10:30] = 1
+    source = rng.choice([0.2, 0.9], deep.shape)
+    truth = np.where(source > 0.5, np.where(deep > 0, 0.1, 0.8), 0.5)
+    found = applied(fit(truth, source, sigma=6.0, gap=0.0, share=deep), source)
+    assert np.abs(found - truth).max() < 0.01
+    assert np.abs(applied(fit(truth, source, sigma=6.0, gap=0.0), source) - truth).max() > 0.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from midiffusion.head import deeper_than, head_with_rim, reached_from_edge, without_couch
+from midiffusion.head import deeper_than, grow, head_of, reached_from_edge, without_couch
 from scipy import ndimage
 
 SOLID = 0.2
@@ -54,7 +54,7 @@ def test_depth_is_measured_from_the_surface_and_holes_are_inside():
     radius = np.hypot(x, y)
     image = np.where((radius < 40) & ~((radius > 15) & (radius < 20)), 0.5, 0.0)
     slices = torch.from_numpy(np.stack([image, image]).astype(np.float32))[:, None]
-    inside = deeper_than(slices, 0.03, torch.tensor([6.0, 12.0]))[:, 0].numpy()
+    inside = deeper_than(slices, torch.tensor([6.0, 12.0]))[:, 0].numpy()
     for mask, depth in zip(inside, (6, 12), strict=True):
         assert set(np.unique(mask)) == {0, 1}
         assert mask[radius < 40 - depth - 1.5].all()
@@ -72,9 +72,11 @@ def test_air_is_reached_from_the_edge_round_every_corner(share):
         assert np.array_equal(each > 0, np.isin(parts, edge[edge > 0]))
 
 
-def test_the_head_has_its_holes_and_one_pixel_more():
+def test_the_head_has_its_holes():
     y, x = np.mgrid[:64, :64] - 32
     radius = np.hypot(x, y)
     ring = np.where((radius < 20) & (radius > 12), 0.5, 0.02)
-    found = head_with_rim(torch.from_numpy(ring.astype(np.float32))[None, None])[0, 0].numpy() > 0
-    assert np.array_equal(found, ndimage.binary_dilation(radius < 20))
+    head = head_of(torch.from_numpy(ring.astype(np.float32))[None, None])
+    assert np.array_equal(head[0, 0].numpy() > 0, radius < 20)
+    rim = grow(head, 1)[0, 0].numpy() > 0
+    assert np.array_equal(rim, ndimage.binary_dilation(radius < 20))

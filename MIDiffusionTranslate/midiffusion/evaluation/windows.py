@@ -101,7 +101,7 @@ def _markdown(found: dict[float, dict[str, Interval]]) -> str:
 def _parser() -> Arguments:
     parser = command("windows", __doc__, add_model, add_run, add_steps)
     add = parser.add_argument
-    add("--widths", nargs="+", type=float, default=[0, 1.7, 2.3, 3.3, 5, 6.7, 8.3], metavar="MM")
+    add("--widths", nargs="+", type=float, default=[0, 1.7, 2.3, 3.3, 6.7, 10, 15, 20, 25], metavar="MM")
     add("--subjects", type=int, default=8, metavar="N", help="spread over all (default 8)")
     add("--slices", type=int, default=4, metavar="N", help="of each subject (default 4)")
     return parser

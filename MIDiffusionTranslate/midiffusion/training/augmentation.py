@@ -92,7 +92,7 @@ class RandomExtraction:
         if not chosen.any():
             return images
         whole = images[chosen]
-        inside = deeper_than(whole, AIR, (depth[chosen] * whole.shape[-1]).round())
+        inside = deeper_than(whole, (depth[chosen] * whole.shape[-1]).round())
         if self.bone_above is not None:
             inside = 1 - reached_from_edge(1 - inside * (whole <= self.bone_above))
         out = images.clone()
