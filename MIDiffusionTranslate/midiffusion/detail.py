@@ -18,7 +18,7 @@ a pixel gets what they say in proportion to its shares in them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +44,7 @@ _HINGES = (1 / 3, 2 / 3)  # model units: where the pieces meet
 _LEAST_VARIANCE = 1e-4
 _LEAST_SHARE = 1e-6  # of a window in a layer: where there is less the layer says nothing
 _REACH = 3.0  # standard deviations after which a window ends
+_APART = 0.5  # standard deviations from one window to the next, but a pixel at least
 _AT_ONCE = 64  # slices: what is fitted at once bounds the memory
 
 
@@ -63,20 +64,24 @@ def guides(source: Image) -> list[Image]:
     return images
 
 
-def layers(head: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
+def layers(head: Tensor, pixel_mm: float, window_mm: float) -> list[Tensor]:
     """Every pixel's share in what lies deep in the head, and in what lies near its surface or out.
 
     Args:
         head: [S, H, W], 1 in the head, else 0.
         pixel_mm: in-plane pixel size, millimetres.
+        window_mm: of the fit; one narrower than the passage between the layers needs none.
 
     Returns:
-        Two images like `head`, each in [0, 1], which add up to 1.
+        Images like `head`, each in [0, 1], which add up to 1: two, or one of ones.
     """
-    deep = shrink(head[:, None], round(_LAYER_MM / pixel_mm))[:, 0]
-    down, across = (_averaging(size, _PASSAGE_MM / pixel_mm, deep) for size in deep.shape[1:])
+    if window_mm < _PASSAGE_MM:
+        return [torch.ones_like(head)]
+    deep = shrink(head[:, None, ::2, ::2], round(_LAYER_MM / (2 * pixel_mm)))[:, 0]
+    down, across = (_window(size, 1, 2, _PASSAGE_MM / pixel_mm, head) for size in head.shape[1:])
+    down, across = (matrix / matrix.sum(dim=1, keepdim=True) for matrix in (down, across))
     deep = (down @ deep @ across.T).clamp_(0, 1)
-    return deep, 1 - deep
+    return [deep, 1 - deep]
 
 
 def local_fit(
@@ -102,18 +107,26 @@ def _layer_fit(
     result: Tensor, source: Tensor, share: Tensor, sigma: float, gap: float
 ) -> Iterator[Tensor]:
     """As `local_fit`, of one layer, times its shares."""
-    slices = len(result)
+    slices, rows, columns = share.shape
     through = sigma / gap if gap > 0 else 0.0
+    # Fits of wide windows are smooth: every few pixels is enough, for a fraction of the work.
+    step = max(1, int(sigma * _APART))
+    some = (slice(None), slice(None, None, step), slice(None, None, step))
 
     def near(start: int, stop: int) -> slice:
         """With all slices in their windows."""
         reach = round(_REACH * through)
         return slice(max(0, start - reach), min(slices, stop + reach))
 
+    def averaging(weight: Tensor, part: slice, inside: slice, steps: tuple[int, int]) -> _Averaging:
+        """Over the windows of the slices `inside`, of images of the slices `part`."""
+        across_slices = _window(slices, 1, 1, through, share)[inside, part]
+        down, across = (_window(size, *steps, sigma, share) for size in (rows, columns))
+        return _Averaging(weight, across_slices, down, across)
+
     def fitted(start: int, stop: int) -> Tensor:
         part = near(start, stop)
-        inside = slice(start - part.start, stop - part.start)
-        mean = _window_mean(share[part], sigma, through, inside)
+        mean = averaging(share[part], part, slice(start, stop), (step, 1))
         return torch.stack(_fit(result[part], guides(source[part]), mean), dim=1)
 
     first, fits = 0, fitted(0, near(0, min(_AT_ONCE, slices)).stop)
@@ -123,11 +136,11 @@ def _layer_fit(
         fresh = [fitted(known, part.stop)] if known < part.stop else []
         first, fits = part.start, torch.cat((fits[part.start - first :], *fresh))
         # A pixel lies in many windows; it gets the mean of what they say.
-        mean = _window_mean(share[part], sigma, through, slice(start - first, stop - first))
+        mean = averaging(share[part][some], part, slice(start, stop), (1, step))
         yield torch.stack([share[start:stop] * mean(fit) for fit in fits.unbind(dim=1)], dim=1)
 
 
-def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor]) -> list[Tensor]:
+def _fit(result: Tensor, images: list[Tensor], mean: _Averaging) -> list[Tensor]:
     """Of each window: the constant, and the weight of each image."""
     count = len(images)
     mean_result, means = mean(result), [mean(image) for image in images]
@@ -158,33 +171,35 @@ def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor])
     return [constant, *slopes]
 
 
-def _window_mean(
-    share: Tensor, sigma: float, through: float, inside: slice
-) -> Callable[[Tensor], Tensor]:
-    """Means of images like `share` [S, H, W], weighted by it, over the window round each pixel of
-    the slices `inside`; `through`: standard deviation across the slices, in slices. 0 where a
-    window has nothing of the layer."""
-    slices, rows, columns = share.shape
-    across_slices = _averaging(slices, through, share)[inside]
-    down, across = _averaging(rows, sigma, share), _averaging(columns, sigma, share)
+class _Averaging:
+    """Weighted means over windows, 0 where a window has nothing of weight.
 
-    def total(image: Tensor) -> Tensor:
+    Args:
+        weight: of each pixel, [S, H, W].
+        across_slices, down, across: of each slice, row and column in each window,
+            [S', S], [H', H], [W', W]. As matrices, since a product with one is far quicker than a
+            convolution of a single channel.
+    """
+
+    def __init__(self, weight: Tensor, across_slices: Tensor, down: Tensor, across: Tensor) -> None:
+        self._weight = weight
+        self._windows = across_slices, down, across
+        self._whole = self._sum(weight).clamp_(min=_LEAST_SHARE)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """[S, H, W] -> [S', H', W']."""
+        return self._sum(image * self._weight).div_(self._whole)
+
+    def _sum(self, image: Tensor) -> Tensor:
+        across_slices, down, across = self._windows
         in_plane = down @ image @ across.T
-        return (across_slices @ in_plane.reshape(slices, -1)).reshape(-1, rows, columns)
-
-    whole = total(share).clamp_(min=_LEAST_SHARE)
-    return lambda image: total(image * share).div_(whole)
+        return torch.tensordot(across_slices, in_plane, dims=1)
 
 
-def _averaging(size: int, sigma: float, like: Tensor) -> Tensor:
-    """[size, size]: each row a Gaussian round its own place, what lies beyond the border added to
-    the outermost value. As a matrix, since a product with one is far quicker than a convolution of
-    a single channel."""
-    reach = round(_REACH * sigma)
-    steps = torch.arange(-reach, reach + 1)
-    weights = torch.exp(-0.5 * (steps.to(like.dtype) / max(sigma, 1e-6)).square())
-    places = torch.arange(size)[:, None] + steps
-    weights = (weights / weights.sum()).expand_as(places)
-    # On the CPU: a GPU adds to one place in any order, and the last bits would differ.
-    matrix = torch.zeros(size, size, dtype=like.dtype)
-    return matrix.scatter_add_(1, places.clamp_(0, size - 1), weights).to(like.device)
+def _window(size: int, step_to: int, step_from: int, sigma: float, like: Tensor) -> Tensor:
+    """Gaussian windows round every `step_to`-th of `size` places along an axis, as they weigh every
+    `step_from`-th: a matrix with a row for each window. On the CPU first: all devices agree."""
+    centres = torch.arange(0, size, step_to, dtype=like.dtype)[:, None]
+    distance = centres - torch.arange(0, size, step_from, dtype=like.dtype)
+    weights = torch.exp(-0.5 * (distance / max(sigma, 1e-6)).square())
+    return (weights * (distance.abs() <= round(_REACH * sigma))).to(like.device)

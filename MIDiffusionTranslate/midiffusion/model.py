@@ -224,7 +224,6 @@ class TranslationModel:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = SliceBatches(source.device)
         head = batches.map(len(source), lambda part: head_of(source[part].cpu())[:, 0])
-        shares = [one.to(source) for one in layers(head, self.card.pixel_mm)]
         # Where the source shows nothing, but for a rim of a pixel, there is air.
         shown = grow(head[:, None], 1)[:, 0].numpy() > 0
         mean: np.ndarray | None = None
@@ -239,6 +238,7 @@ class TranslationModel:
                     value = grid.to_volume(x[:, 0].cpu().numpy() * shown)
                 else:
                     sigma = window_mm / self.card.pixel_mm
+                    shares = layers(head.to(source.device), self.card.pixel_mm, window_mm)
                     fitted = local_fit(x[:, 0], source[:, 0], shares, sigma, plan.gap)
                     weights = (one for some in fitted for one in some.cpu().numpy())
                     inside = (one * mask for one, mask in zip(weights, shown, strict=True))

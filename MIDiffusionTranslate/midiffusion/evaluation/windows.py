@@ -25,6 +25,7 @@ from .run import Run
 from .scorer import FIGURES, score_subject
 
 _SIZE = 128
+_WIDTHS_MM = [0, 1.7, 2.3, 3.3, 6.7, 10, 15, 20, 25]
 _SHOWN = ("ssim", "psnr_gain", "mae", "mi", "ssim_full", "lesion_contrast", "lesion_contrast_real")
 
 
@@ -101,7 +102,7 @@ def _markdown(found: dict[float, dict[str, Interval]]) -> str:
 def _parser() -> Arguments:
     parser = command("windows", __doc__, add_model, add_run, add_steps)
     add = parser.add_argument
-    add("--widths", nargs="+", type=float, default=[0, 1.7, 2.3, 3.3, 6.7, 10, 15, 20, 25], metavar="MM")
+    add("--widths", nargs="+", type=float, default=_WIDTHS_MM, metavar="MM")
     add("--subjects", type=int, default=8, metavar="N", help="spread over all (default 8)")
     add("--slices", type=int, default=4, metavar="N", help="of each subject (default 4)")
     return parser
