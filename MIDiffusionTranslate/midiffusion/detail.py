@@ -1,31 +1,33 @@
 """Detail from the source: a result as a locally simple function of the image it was made from.
 
-What a model adds to the source's structure is its contrast. Contrast is smooth: in a neighbourhood
-of some millimetres the brightness of most tissue in one modality is a function of that in another.
-The guided filter (He, Sun and Tang, Guided Image Filtering, IEEE TPAMI 35, 2013, eq. 5, 6 and 8;
-for several guides 14 to 16; box windows there, Gaussian ones here) fits that function to the result
-by least squares in every neighbourhood. It keeps what the fit explains: the noise of a single
-sample averages out, and edges lie where the source has them. Fitted on the model's grid and applied
-to the source's own (He and Sun, Fast Guided Filter, arXiv 1505.00996), it also gives back the
-detail that the model's larger pixels can't show.
+What a model adds to the source's structure is its contrast. Contrast is smooth: over millimetres
+or centimetres the brightness of most tissue in one modality is a function of that in another. The
+guided filter (He, Sun and Tang, Guided Image Filtering, IEEE TPAMI 35, 2013, eq. 5, 6 and 8; for
+several guides 14 to 16; box windows there, Gaussian ones here) fits that function to the result by
+least squares in every neighbourhood. It keeps what the fit explains: the noise of a single sample
+averages out, and edges lie where the source has them. Fitted on the model's grid and applied to the
+source's own (He and Sun, Fast Guided Filter, arXiv 1505.00996), it also gives back the detail that
+the model's larger pixels can't show.
 
 The function is made of three straight pieces, for a line can't say that fluid is dark where grey
 matter is bright and white matter between the two, as in FLAIR against T2. And it is fitted in two
 layers apart, near the surface of the head and below: fat and fluid are both bright in T2, and no
 function of T2 makes the one bright and the other dark. Each layer has its own weighted windows, and
-a pixel gets what they say in proportion to its shares in them.
+a pixel gets what they say in proportion to its shares in them. (Windows narrower than the passage
+between the layers, as with CT, need none.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .head import shrink
+from .head import AIR, head_of, shrink
 
 Image = TypeVar("Image", np.ndarray, Tensor)
 
@@ -42,7 +44,7 @@ PLAIN_STEPS = 8
 _HINGES = (1 / 3, 2 / 3)  # model units: where the pieces meet
 # Squared model units: where the source varies less than this, the result is averaged instead.
 _LEAST_VARIANCE = 1e-4
-_LEAST_SHARE = 1e-6  # of a window in a layer: where there is less the layer says nothing
+_LEAST_SHARE = 1e-6  # sum over a window: where it has less of a layer it says nothing of it
 _REACH = 3.0  # standard deviations after which a window ends
 _APART = 0.5  # standard deviations from one window to the next, but a pixel at least
 _AT_ONCE = 64  # slices: what is fitted at once bounds the memory
@@ -64,40 +66,49 @@ def guides(source: Image) -> list[Image]:
     return images
 
 
-def layers(head: Tensor, pixel_mm: float, window_mm: float) -> list[Tensor]:
-    """Every pixel's share in what lies deep in the head, and in what lies near its surface or out.
+def deep_share(source: Tensor, rows: slice, columns: slice, pixel_mm: float) -> Tensor:
+    """Every pixel's share in what lies deep in the head; the rest is near its surface, or air.
 
     Args:
-        head: [S, H, W], 1 in the head, else 0.
+        source: [S, 1, H, W], model units.
+        rows, columns: those that the source has; the others are padding.
         pixel_mm: in-plane pixel size, millimetres.
-        window_mm: of the fit; one narrower than the passage between the layers needs none.
 
     Returns:
-        Images like `head`, each in [0, 1], which add up to 1: two, or one of ones.
+        [S, H, W], 0 to 1.
     """
-    if window_mm < _PASSAGE_MM:
-        return [torch.ones_like(head)]
-    deep = shrink(head[:, None, ::2, ::2], round(_LAYER_MM / (2 * pixel_mm)))[:, 0]
-    down, across = (_window(size, 1, 2, _PASSAGE_MM / pixel_mm, head) for size in head.shape[1:])
+    inside = source[..., rows, columns]  # where the field of view ends is no surface
+    # Noise may be above the level of air, and holds together; its means do not.
+    head = head_of(F.avg_pool2d(inside, 3, 1, 1, count_include_pad=False), 2 * AIR)
+    deep = shrink(head, round(_LAYER_MM / pixel_mm))
+    down, across = (_window(n, 1, _PASSAGE_MM / pixel_mm, deep) for n in deep.shape[2:])
     down, across = (matrix / matrix.sum(dim=1, keepdim=True) for matrix in (down, across))
-    deep = (down @ deep @ across.T).clamp_(0, 1)
-    return [deep, 1 - deep]
+    height, width = source.shape[2:]
+    padding = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+    return F.pad(down @ deep @ across.T, padding, mode="replicate")[:, 0].clamp_(0, 1)
+
+
+def in_layers(window_mm: float) -> bool:
+    """Whether a fit over such windows is done in layers: one narrower than the passage between them
+    has nothing to tell apart."""
+    return window_mm > _PASSAGE_MM
 
 
 def local_fit(
-    result: Tensor, source: Tensor, shares: Sequence[Tensor], sigma: float, gap: float
+    result: Tensor, source: Tensor, deep: Tensor | None, sigma: float, gap: float
 ) -> Iterator[Tensor]:
     """Weights with result ~ weights[0] + sum of weights[1:] * guides(source) round each pixel.
 
     Args:
         result, source: [S, H, W], model units, on the same grid.
-        shares: of each layer, like `source`, 0 to 1; they add up to 1.
+        deep: share of each pixel in the deep layer, like `source`, 0 to 1; None for one layer.
         sigma: standard deviation of the Gaussian window, pixels.
         gap: distance of neighbouring slices, pixels; 0 if they are to be fitted each by itself.
 
     Yields:
         [N, 4, H, W] for the next N slices; of the four the first in model units, the others ratios.
     """
+    shares = [torch.ones_like(source)] if deep is None else [deep, 1 - deep]
     fits = [_layer_fit(result, source, share, sigma, gap) for share in shares]
     for parts in zip(*fits, strict=True):
         yield torch.stack(parts).sum(dim=0)
@@ -109,38 +120,41 @@ def _layer_fit(
     """As `local_fit`, of one layer, times its shares."""
     slices, rows, columns = share.shape
     through = sigma / gap if gap > 0 else 0.0
-    # Fits of wide windows are smooth: every few pixels is enough, for a fraction of the work.
+    # Fits of wide windows are smooth: one every few pixels is enough, for a fraction of the work.
     step = max(1, int(sigma * _APART))
-    some = (slice(None), slice(None, None, step), slice(None, None, step))
+    across_slices = _window(slices, 1, through, share)
+    down, across = (_window(size, step, sigma, share) for size in (rows, columns))
 
     def near(start: int, stop: int) -> slice:
         """With all slices in their windows."""
-        reach = round(_REACH * through)
+        reach = int(_REACH * through)
         return slice(max(0, start - reach), min(slices, stop + reach))
 
-    def averaging(weight: Tensor, part: slice, inside: slice, steps: tuple[int, int]) -> _Averaging:
-        """Over the windows of the slices `inside`, of images of the slices `part`."""
-        across_slices = _window(slices, 1, 1, through, share)[inside, part]
-        down, across = (_window(size, *steps, sigma, share) for size in (rows, columns))
-        return _Averaging(weight, across_slices, down, across)
-
     def fitted(start: int, stop: int) -> Tensor:
+        """Of each window what of the layer it has, and its weights times that."""
         part = near(start, stop)
-        mean = averaging(share[part], part, slice(start, stop), (step, 1))
-        return torch.stack(_fit(result[part], guides(source[part]), mean), dim=1)
+        windows = across_slices[start:stop, part], down, across
+        whole = _sums(share[part], *windows).clamp_(min=_LEAST_SHARE)
+
+        def mean(image: Tensor) -> Tensor:
+            return _sums(image * share[part], *windows).div_(whole)
+
+        fit = _fit(result[part], guides(source[part]), mean)
+        return torch.stack([whole, *(weight.mul_(whole) for weight in fit)])
 
     first, fits = 0, fitted(0, near(0, min(_AT_ONCE, slices)).stop)
     for start in range(0, slices, _AT_ONCE):
         stop = min(start + _AT_ONCE, slices)
-        part, known = near(start, stop), first + len(fits)
+        part, known = near(start, stop), first + fits.shape[1]
         fresh = [fitted(known, part.stop)] if known < part.stop else []
-        first, fits = part.start, torch.cat((fits[part.start - first :], *fresh))
-        # A pixel lies in many windows; it gets the mean of what they say.
-        mean = averaging(share[part][some], part, slice(start, stop), (1, step))
-        yield torch.stack([share[start:stop] * mean(fit) for fit in fits.unbind(dim=1)], dim=1)
+        first, fits = part.start, torch.cat((fits[:, part.start - first :], *fresh), dim=1)
+        # A pixel lies in many windows; it gets the mean of what they say, by what they have.
+        windows = across_slices[start:stop, part], down.T, across.T
+        whole, *weights = (_sums(one, *windows) for one in fits)
+        yield torch.stack([share[start:stop] * weight / whole for weight in weights], dim=1)
 
 
-def _fit(result: Tensor, images: list[Tensor], mean: _Averaging) -> list[Tensor]:
+def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """Of each window: the constant, and the weight of each image."""
     count = len(images)
     mean_result, means = mean(result), [mean(image) for image in images]
@@ -171,35 +185,18 @@ def _fit(result: Tensor, images: list[Tensor], mean: _Averaging) -> list[Tensor]
     return [constant, *slopes]
 
 
-class _Averaging:
-    """Weighted means over windows, 0 where a window has nothing of weight.
-
-    Args:
-        weight: of each pixel, [S, H, W].
-        across_slices, down, across: of each slice, row and column in each window,
-            [S', S], [H', H], [W', W]. As matrices, since a product with one is far quicker than a
-            convolution of a single channel.
-    """
-
-    def __init__(self, weight: Tensor, across_slices: Tensor, down: Tensor, across: Tensor) -> None:
-        self._weight = weight
-        self._windows = across_slices, down, across
-        self._whole = self._sum(weight).clamp_(min=_LEAST_SHARE)
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """[S, H, W] -> [S', H', W']."""
-        return self._sum(image * self._weight).div_(self._whole)
-
-    def _sum(self, image: Tensor) -> Tensor:
-        across_slices, down, across = self._windows
-        in_plane = down @ image @ across.T
-        return torch.tensordot(across_slices, in_plane, dims=1)
+def _sums(image: Tensor, across_slices: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """[S, H, W] -> [S', H', W'], by what each slice, row and column is in each window: [S', S],
+    [H', H], [W', W]. A product with a matrix is far quicker than a convolution of one channel."""
+    in_plane = down @ image @ across.T
+    return torch.tensordot(across_slices, in_plane, dims=1)
 
 
-def _window(size: int, step_to: int, step_from: int, sigma: float, like: Tensor) -> Tensor:
-    """Gaussian windows round every `step_to`-th of `size` places along an axis, as they weigh every
-    `step_from`-th: a matrix with a row for each window. On the CPU first: all devices agree."""
-    centres = torch.arange(0, size, step_to, dtype=like.dtype)[:, None]
-    distance = centres - torch.arange(0, size, step_from, dtype=like.dtype)
+def _window(size: int, step: int, sigma: float, like: Tensor) -> Tensor:
+    """Gaussian windows round places `step` apart, as they weigh every one of `size` places along an
+    axis: a matrix with a row for each window. Made on the CPU: so all devices agree."""
+    count = -(-size // step)
+    centres = (size - 1 + step * (2 * torch.arange(count, dtype=like.dtype) - count + 1)) / 2
+    distance = centres[:, None] - torch.arange(size, dtype=like.dtype)
     weights = torch.exp(-0.5 * (distance / max(sigma, 1e-6)).square())
-    return (weights * (distance.abs() <= round(_REACH * sigma))).to(like.device)
+    return (weights * (distance.abs() <= max(_REACH * sigma, step / 2))).to(like.device)

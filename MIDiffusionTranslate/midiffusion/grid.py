@@ -59,6 +59,7 @@ class _Axis:
 
     forward: np.ndarray  # float32 [padded, source]
     back: np.ndarray  # float32 [source, padded]
+    inside: slice  # of the padded samples: those that are not padding
 
     @staticmethod
     def of(samples: int, step_mm: float, pixel_mm: float, multiple: int) -> _Axis:
@@ -74,7 +75,7 @@ class _Axis:
         forward[before : before + pixels] = resampling_matrix(samples, step_mm, pixels, pixel_mm)
         back = np.zeros((samples, padded), np.float32)
         back[:, before : before + pixels] = resampling_matrix(pixels, pixel_mm, samples, step_mm)
-        return _Axis(forward, back)
+        return _Axis(forward, back, slice(before, before + pixels))
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,12 @@ def _without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tenso
     return torch.where(empty, slices, slices * inside)
 
 
-def head_of(slices: Tensor) -> Tensor:
-    """1 in the head, which is what is brighter than `AIR` and all that it encloses, else 0.
+def head_of(slices: Tensor, above: float = AIR) -> Tensor:
+    """1 in the head, which is what is brighter than `above` and all that it encloses, else 0.
 
     slices: [S, 1, H, W], model units; the result is like it.
     """
-    return 1 - reached_from_edge((slices <= AIR).to(slices))
+    return 1 - reached_from_edge((slices <= above).to(slices))
 
 
 def deeper_than(slices: Tensor, pixels: Tensor) -> Tensor:

@@ -18,7 +18,16 @@ from .batching import SliceBatches
 from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
 from .denoiser import Denoiser
-from .detail import LAST_SIGMA, PLAIN_STEPS, WINDOW_CT_MM, WINDOW_MM, guides, layers, local_fit
+from .detail import (
+    LAST_SIGMA,
+    PLAIN_STEPS,
+    WINDOW_CT_MM,
+    WINDOW_MM,
+    deep_share,
+    guides,
+    in_layers,
+    local_fit,
+)
 from .device import choose_device, describe, memory_state
 from .errors import InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
@@ -223,9 +232,16 @@ class TranslationModel:
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = SliceBatches(source.device)
-        head = batches.map(len(source), lambda part: head_of(source[part].cpu())[:, 0])
         # Where the source shows nothing, but for a rim of a pixel, there is air.
-        shown = grow(head[:, None], 1)[:, 0].numpy() > 0
+        rim = batches.map(len(source), lambda part: grow(head_of(source[part].cpu()), 1)[:, 0] > 0)
+        shown = rim.numpy()
+        deep = None
+        if window_mm is not None and in_layers(window_mm):
+            place, pixel_mm = (grid.rows.inside, grid.columns.inside), self.card.pixel_mm
+            share = batches.map(
+                len(source), lambda part: deep_share(source[part].cpu(), *place, pixel_mm)
+            )
+            deep = share.to(source.device)
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
@@ -238,8 +254,7 @@ class TranslationModel:
                     value = grid.to_volume(x[:, 0].cpu().numpy() * shown)
                 else:
                     sigma = window_mm / self.card.pixel_mm
-                    shares = layers(head.to(source.device), self.card.pixel_mm, window_mm)
-                    fitted = local_fit(x[:, 0], source[:, 0], shares, sigma, plan.gap)
+                    fitted = local_fit(x[:, 0], source[:, 0], deep, sigma, plan.gap)
                     weights = (one for some in fitted for one in some.cpu().numpy())
                     inside = (one * mask for one, mask in zip(weights, shown, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from midiffusion import detail
-from midiffusion.detail import guides, layers, local_fit
+from midiffusion.detail import deep_share, guides, in_layers, local_fit
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -15,12 +15,10 @@ Array = NDArray[np.float64]
 def fit(
     result: Array, source: Array, sigma: float, gap: float, share: Array | None = None
 ) -> Array:
-    """With one layer of everything, or with `share` and the rest apart."""
-    shares = [np.ones_like(source)] if share is None else [share, 1 - share]
     found = local_fit(
         torch.from_numpy(result),
         torch.from_numpy(source),
-        [torch.from_numpy(one) for one in shares],
+        None if share is None else torch.from_numpy(share),
         sigma,
         gap,
     )
@@ -63,17 +61,24 @@ def test_least_squares_in_every_window(gap: float, through: float) -> None:
             equations = np.vstack([rows, np.sqrt(1e-4) * np.eye(4)[1:]])
             right = np.append(root * result.ravel(), np.zeros(3))
             each[(slice(None), *at)] = np.linalg.lstsq(equations, right, rcond=None)[0]
-        expected += layer * np.einsum("abcijk,wijk->wabc", its, each)
+        # A pixel gets the windows' weights in proportion to what of the layer they have.
+        evidence = (windows * layer).sum(axis=(3, 4, 5))
+        share_of = windows * evidence
+        share_of /= share_of.sum(axis=(3, 4, 5), keepdims=True)
+        expected += layer * np.einsum("abcijk,wijk->wabc", share_of, each)
     np.testing.assert_allclose(fit(result, source, sigma, gap, share), expected, atol=1e-9)
 
 
-def test_slices_fitted_in_parts_are_those_fitted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sigma", [1.2, 4.0])
+def test_slices_fitted_in_parts_are_those_fitted_at_once(
+    sigma: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(2)
     result, source, share = rng.random((3, 11, 8, 8))
-    together = fit(result, source, sigma=1.2, gap=2.0, share=share)
-    for some in (1, 2, 3, 10):  # a window reaches over two slices
+    together = fit(result, source, sigma, gap=sigma / 0.6, share=share)
+    for some in (1, 2, 3, 10):  # a window reaches over one slice
         monkeypatch.setattr(detail, "_AT_ONCE", some)
-        in_parts = fit(result, source, sigma=1.2, gap=2.0, share=share)
+        in_parts = fit(result, source, sigma, gap=sigma / 0.6, share=share)
         np.testing.assert_allclose(in_parts, together, atol=1e-12)
 
 
@@ -110,17 +115,58 @@ def test_where_the_source_shows_nothing_the_result_is_kept_but_for_its_noise() -
     np.testing.assert_allclose(found[0, 0, 12, [3, 20]], [0.0, 0.5], atol=1e-6)
 
 
-def test_layers_are_what_lies_deep_and_the_rest() -> None:
-    y, x = np.mgrid[:80, :80] - 40
-    radius = np.hypot(x, y) * 2.0  # millimetres
-    head = torch.from_numpy((radius < 60).astype(np.float32))[None]
-    deep, near = (share[0].numpy() for share in layers(head, pixel_mm=2.0, window_mm=15.0))
-    np.testing.assert_allclose(deep + near, 1, atol=1e-6)
-    assert deep[radius < 34].min() > 0.99
-    assert deep[radius > 54].max() < 0.01
-    assert deep.min() >= 0
-    (whole,) = layers(head, pixel_mm=2.0, window_mm=1.7)
-    assert (whole == 1).all()
+def disc(pixels: int, radius_mm: float, pixel_mm: float) -> tuple[torch.Tensor, Array]:
+    """A round head on the middle of [1, 1, pixels, pixels], and distances from there."""
+    y, x = (np.mgrid[:pixels, :pixels] - (pixels - 1) / 2) * pixel_mm
+    radius = np.hypot(y, x)
+    return torch.from_numpy(np.where(radius < radius_mm, 0.5, 0.0))[None, None].float(), radius
+
+
+@pytest.mark.parametrize("pixel_mm", [1.0, 1.667, 2.5])
+@pytest.mark.parametrize("noise", [0.0, 0.04])
+def test_deep_is_what_lies_16_mm_below_the_surface(pixel_mm: float, noise: float) -> None:
+    pixels = 2 * round(75 / pixel_mm)
+    source, radius = disc(pixels, 60, pixel_mm)
+    generator = torch.Generator().manual_seed(6)
+    real, imaginary = noise * torch.randn(2, *source.shape, generator=generator)
+    deep = deep_share(
+        ((source + real) ** 2 + imaginary**2).sqrt(), slice(0, pixels), slice(0, pixels), pixel_mm
+    )[0].numpy()
+    assert deep.min() >= 0 and deep.max() <= 1
+    inside = 60 - 16  # with noise beyond the level of air, too
+    margin = 5 + 2 * pixel_mm
+    assert deep[radius < inside - margin].min() > 0.95
+    assert deep[radius > inside + margin].max() < 0.05
+    half = deep > 0.5
+    for turned in (half, half.T, half[::-1], half[:, ::-1]):
+        along = turned[pixels // 2, : pixels // 2]
+        assert abs((pixels // 2 - along.argmax()) * pixel_mm - inside) < 1.5 + pixel_mm
+    row = deep[pixels // 2, : pixels // 2]
+    assert 4 <= ((row > 0.1) & (row < 0.9)).sum() * pixel_mm <= 10  # of a Gaussian of 2.5 mm: 6.4
+
+
+def test_a_cut_is_no_surface_whatever_the_padding() -> None:
+    source, _ = disc(96, 60, 2.0)
+    cut = source[..., 30:, :]
+    alone = deep_share(cut, slice(0, 66), slice(0, 96), 2.0)
+    assert alone[0, 0, 48] > 0.99
+    padded = deep_share(
+        torch.nn.functional.pad(cut, (8, 8, 6, 8)), slice(6, 72), slice(8, 104), 2.0
+    )
+    torch.testing.assert_close(padded[:, 6:72, 8:104], alone)
+
+
+def test_only_wide_windows_need_layers() -> None:
+    assert in_layers(detail.WINDOW_MM) and not in_layers(detail.WINDOW_CT_MM)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_an_empty_layer_says_nothing(share: float) -> None:
+    rng = np.random.default_rng(5)
+    result, source = rng.random((2, 2, 12, 12)).astype(np.float32)
+    one = fit(result, source, sigma=3.0, gap=1.0)
+    two = fit(result, source, sigma=3.0, gap=1.0, share=np.full_like(source, share))
+    np.testing.assert_allclose(two, one, atol=1e-5)
 
 
 def test_what_is_alike_in_the_source_may_differ_between_the_layers() -> None:

@@ -6,30 +6,23 @@ masks and loops. What it can't show, that they compile, the compiler shows: it n
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from library.test_lmi_reference import RECORD, model_units
+from midiffusion import lmi
 from midiffusion.lmi import LocalMutualInformation, fused
 from midiffusion.lmi.definition import definition
 
-
-@pytest.fixture
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every map comes from the fused kernels, worked through by the interpreter: so it is decided
-    as they are loaded, once for the whole process."""
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(fused, "serves", lambda u, v: True)
-    # The interpreter's time goes with the number of programs.
-    monkeypatch.setattr(fused, "JOINT_PIXELS", 32)
-
-
+KERNELS = "midiffusion.lmi.kernels"
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="Triton is made for Linux"
 )
@@ -43,6 +36,27 @@ def images(*size: int) -> tuple[torch.Tensor, torch.Tensor]:
     u[0, :, :4, :4] = 0.3
     u[1] = 0.4 + 1e-3 * u[1]
     return u, v
+
+
+@pytest.fixture(scope="module")
+def interpreted_kernels() -> Iterator[None]:
+    """How kernels run is decided as they are loaded: here, and only here, they are interpreted."""
+    others = sys.modules.pop(KERNELS, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        patch.setattr(lmi, "kernels", importlib.import_module(KERNELS), raising=False)
+        yield
+    sys.modules.pop(KERNELS)
+    if others is not None:
+        sys.modules[KERNELS] = others
+
+
+@pytest.fixture
+def interpreted(interpreted_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every map comes from the fused kernels, worked through by the interpreter."""
+    monkeypatch.setattr(fused, "serves", lambda u, v: True)
+    # The interpreter's time goes with the number of programs.
+    monkeypatch.setattr(fused, "JOINT_PIXELS", 32)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +136,13 @@ class Recorder:
 
 fused.serves = lambda u, v: True
 image = torch.zeros(1, 1, 4, 4)
-for name in ("kde", "shannon", "reference"):
-    kernel, asked = getattr(kernels, name), Recorder()
+asked = Recorder()
+kinds = [(name, search) for name in ("kde", "shannon", "reference") for search in ("none", "shift")]
+for name, search in kinds:
+    kernel = getattr(kernels, name)
     setattr(kernels, name, asked)
-    LocalMutualInformation(name, search="shift")(image, image)
+    LocalMutualInformation(name, search=search)(image, image)
+    setattr(kernels, name, kernel)
     types = ["*fp32" if isinstance(a, torch.Tensor) else "i32" for a in asked.arguments]
     types += ["constexpr"] * len(asked.flags)
     source = ASTSource(
@@ -149,14 +166,36 @@ def test_gpus_can_have_them(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     made = [line.split() for line in done.stdout.splitlines()]
-    assert len(made) == 9
+    assert len(made) == 6 * 3
     for _, _, code, shared in made:
         assert int(code) > 0
         assert int(shared) <= 48 * 1024  # bytes that every GPU gives without being asked
 
 
-def test_only_cuda_in_single_precision_and_without_gradients() -> None:
+def test_what_is_not_a_number_stays_so(interpreted: None) -> None:
+    u, v = images(4, 5)
+    v[0, 0, 1, 1] = torch.nan
+    found = LocalMutualInformation("kde")(u, v)
+    assert found[0, 0, :3, :3].isnan().all()
+    assert not found[1].isnan().any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an Nvidia GPU")
+@pytest.mark.parametrize("estimator", ["kde", "shannon", "reference"])
+@pytest.mark.parametrize("search", ["none", "shift"])
+def test_a_gpu_agrees_with_the_tiles(
+    estimator: str, search: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    u, v = (image.cuda() for image in images(70, 65))
+    assert fused.serves(u, v)
+    layer = LocalMutualInformation(estimator, search=search)
+    found = layer(u, v)
+    monkeypatch.setattr(fused, "serves", lambda u, v: False)
+    torch.testing.assert_close(found, layer(u, v), atol=1e-5, rtol=0)
+
+
+def test_processors_have_none_of_it() -> None:
     u, v = images(4, 4)
-    assert not fused.serves(u, v)  # on a processor
+    assert not fused.serves(u, v)
     if not torch.cuda.is_available():
-        assert not fused.works()  # and says so without an error
+        assert not fused.works(torch.device("cuda"))  # and says so without an error

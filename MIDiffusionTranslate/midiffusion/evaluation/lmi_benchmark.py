@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
         "device": describe(choose_device(options.device)),
         "threads": options.threads,
         "torch": torch.__version__,
-        "kernels": "Triton" if options.device == "cuda" and fused.works() else "PyTorch",
+        "kernels": "Triton" if fused.serves(*_images("noise", 8, options.device)) else "PyTorch",
         "size": options.size,
         "repeats": options.repeats,
         "rows": [asdict(row) | {"faster": row.faster, "smaller": row.smaller} for row in rows],

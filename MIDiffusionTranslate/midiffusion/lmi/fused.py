@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..memory import is_shortage
 from .patches import Neighbourhood
 
 LANES = 32  # a power of two that holds the bins of a histogram
@@ -22,20 +23,28 @@ JOINT_PIXELS = 4  # of LANES x LANES entries each
 
 
 def serves(u: Tensor, v: Tensor) -> bool:
-    """Whether maps of these images come from here: on CUDA with a Triton that works, in float32,
-    and nobody asks for a gradient."""
+    """Whether maps of these images come from here: on one CUDA device with a Triton that works, in
+    float32, and nobody asks for a gradient."""
     wanted = torch.is_grad_enabled() and (u.requires_grad or v.requires_grad)
-    return u.is_cuda and u.dtype == v.dtype == torch.float32 and not wanted and works()
+    single = u.dtype == v.dtype == torch.float32
+    return u.is_cuda and u.device == v.device and single and not wanted and works(u.device)
 
 
 @functools.cache
-def works() -> bool:
-    """Whether Triton can be used here; tried once: it may not be there, or lack a C compiler, or
-    Python's headers, as in an application that brings its own Python."""
+def works(device: torch.device) -> bool:
+    """Whether Triton can be used there; tried once: it may not be installed, not know the GPU, or
+    lack a C compiler or Python's headers, as in an application that brings its own Python.
+
+    Raises what a GPU without memory raises: that says nothing about Triton.
+    """
     try:
-        image = torch.zeros(1, 2, 2, device="cuda")
-        kde(image, image, Neighbourhood(3, 1), 0.04, None, False, True)
+        image = torch.linspace(0, 1, 16, device=device).view(1, 4, 4)
+        found = kde(image, image, Neighbourhood(3, 1), 0.04, None, False, True)
+        if not bool((found > 0).all()):
+            raise RuntimeError("its result is wrong")
     except Exception as error:  # the import's, the compiler's, the driver's: all mean the same
+        if is_shortage(error):
+            raise
         logging.getLogger(__name__).info("LMI without Triton, which can't be used: %s", error)
         return False
     return True
@@ -114,9 +123,9 @@ def _launch(
     first = tensors[0]
     batch, height, width = first.shape
     out = torch.empty_like(first, memory_format=torch.contiguous_format)
-    grid = (-(-height * width // pixels), batch)
+    blocks = -(-height * width // pixels)  # of each slice
     with torch.cuda.device_of(first):
-        getattr(kernels, name)[grid](
+        getattr(kernels, name)[(blocks * batch,)](
             *(tensor.contiguous() for tensor in tensors),
             out,
             height,

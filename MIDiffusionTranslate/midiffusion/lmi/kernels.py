@@ -1,9 +1,10 @@
 """Triton kernels: a map's value at a block of pixels, joint densities in registers alone.
 
-Imported by `fused` alone, where Triton is installed. One program computes some pixels of one slice
-(grid: blocks of pixels, slices). A pixel's samples are read through clamped coordinates, which is
-what repeating the border means, so nothing is padded or unfolded. The numbers are those of `kde`,
-`shannon` and `reference`, and so are their reasons; here is said only what is different.
+Imported by `fused` alone, where Triton is installed. One program computes some pixels of one slice;
+the grid has the blocks of pixels of one slice after the other. A pixel's samples are read through
+clamped coordinates, which is what repeating the border means, so nothing is padded or unfolded. The
+numbers are those of `kde`, `shannon` and `reference`, and so are their reasons; here is said only
+what is different.
 """
 
 from __future__ import annotations
@@ -40,8 +41,14 @@ def _clamped(image, y, x, height, width, mask):
 
 
 @triton.jit
+def _largest(a, b):
+    """What is not a number stays so: a state that diverges must not look like one without LMI."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def _information(h_u, h_v, h_joint, NORMALISED: tl.constexpr):
-    information = tl.maximum(h_u + h_v - h_joint, 0.0)
+    information = _largest(h_u + h_v - h_joint, 0.0)
     if NORMALISED:
         information = 2.0 * information / tl.maximum(h_u + h_v, 1e-12)
     return information
@@ -63,10 +70,11 @@ def kde(
     PIXELS: tl.constexpr,
 ):
     """u, v, out: [B, H, W]; factors: [B], -1 / 2 h^2; REACH 1 searches the nine shifts of v."""
-    slice_index = tl.program_id(1)
+    blocks = tl.cdiv(height * width, PIXELS)
+    slice_index = tl.program_id(0) // blocks
     start = slice_index.to(tl.int64) * height * width
     u, v = u + start, v + start
-    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    pixel = tl.program_id(0) % blocks * PIXELS + tl.arange(0, PIXELS)
     mask = pixel < height * width
     y, x = pixel // width, pixel % width
     factor_u, factor_v = tl.load(factors_u + slice_index), tl.load(factors_v + slice_index)
@@ -94,7 +102,7 @@ def kde(
             h_u -= _log1p(sum_u / n)
             h_v -= _log1p(sum_v / n)
             h_joint -= _log1p(sum_joint / n)
-        best = tl.maximum(best, _information(h_u / n, h_v / n, h_joint / n, NORMALISED))
+        best = _largest(best, _information(h_u / n, h_v / n, h_joint / n, NORMALISED))
     tl.store(out + start + pixel, best, mask=mask)
 
 
@@ -135,10 +143,11 @@ def shannon(
     PIXELS: tl.constexpr,
 ):
     """u, v, out: [B, H, W]; widths: [B], of the kernels; LANES: a power of two, at least BINS."""
-    slice_index = tl.program_id(1)
+    blocks = tl.cdiv(height * width, PIXELS)
+    slice_index = tl.program_id(0) // blocks
     start = slice_index.to(tl.int64) * height * width
     u, v = u + start, v + start
-    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    pixel = tl.program_id(0) % blocks * PIXELS + tl.arange(0, PIXELS)
     mask = pixel < height * width
     y, x = pixel // width, pixel % width
     width_u, width_v = tl.load(widths_u + slice_index), tl.load(widths_v + slice_index)
@@ -161,7 +170,7 @@ def shannon(
         h_u = -tl.sum(_nats(marginal_u), axis=1)
         h_v = -tl.sum(_nats(marginal_v), axis=1)
         h_joint = -tl.sum(tl.sum(_nats(joint), axis=2), axis=1)
-        best = tl.maximum(best, _information(h_u, h_v, h_joint, NORMALISED))
+        best = _largest(best, _information(h_u, h_v, h_joint, NORMALISED))
     tl.store(out + start + pixel, best, mask=mask)
 
 
@@ -214,9 +223,10 @@ def reference(
     PIXELS: tl.constexpr,
 ):
     """u, v, out: [B, H, W]; SEARCH: over the nine windows of the mosaic, else its middle one."""
-    start = tl.program_id(1).to(tl.int64) * height * width
+    blocks = tl.cdiv(height * width, PIXELS)
+    start = (tl.program_id(0) // blocks).to(tl.int64) * height * width
     u, v = u + start, v + start
-    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    pixel = tl.program_id(0) % blocks * PIXELS + tl.arange(0, PIXELS)
     mask = pixel < height * width
     y, x = pixel // width, pixel % width
     best = tl.full((PIXELS,), float("-inf"), tl.float32)
@@ -244,5 +254,5 @@ def reference(
         information = h_u + h_v - h_joint
         if NORMALISED:
             information = 2.0 * (information + EPSILON) / (h_u + h_v + EPSILON)
-        best = tl.maximum(best, information)
+        best = _largest(best, information)
     tl.store(out + start + pixel, best, mask=mask)
