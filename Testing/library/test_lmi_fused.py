@@ -1,28 +1,26 @@
 """The Triton kernels: their values, run by Triton's interpreter, and that GPUs can have them.
 
 The interpreter works on processors, one program after the other, with the kernels' own loads,
-masks and loops. What it can't show, that they compile, the compiler shows: it needs no GPU.
+masks and loops. What it can't show, that they compile, the compiler shows: it needs no GPU. Both in
+processes of their own, since how Triton runs is decided as it is loaded.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from library.test_lmi_reference import RECORD, model_units
-from midiffusion import lmi
 from midiffusion.lmi import LocalMutualInformation, fused
 from midiffusion.lmi.definition import definition
 
-KERNELS = "midiffusion.lmi.kernels"
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="Triton is made for Linux"
 )
@@ -38,89 +36,110 @@ def images(*size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return u, v
 
 
-@pytest.fixture(scope="module")
-def interpreted_kernels() -> Iterator[None]:
-    """How kernels run is decided as they are loaded: here, and only here, they are interpreted."""
-    others = sys.modules.pop(KERNELS, None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        patch.setattr(lmi, "kernels", importlib.import_module(KERNELS), raising=False)
-        yield
-    sys.modules.pop(KERNELS)
-    if others is not None:
-        sys.modules[KERNELS] = others
-
-
-@pytest.fixture
-def interpreted(interpreted_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every map comes from the fused kernels, worked through by the interpreter."""
-    monkeypatch.setattr(fused, "serves", lambda u, v: True)
-    # The interpreter's time goes with the number of programs.
-    monkeypatch.setattr(fused, "JOINT_PIXELS", 32)
-
-
-@pytest.mark.parametrize(
-    ("estimator", "search", "size", "dilation", "normalised"),
-    [
-        ("kde", "none", 3, 2, True),
-        ("kde", "none", 5, 1, False),
-        ("kde", "shift", 3, 1, True),
-        ("shannon", "none", 3, 2, False),
-        ("shannon", "shift", 3, 1, True),
-    ],
-)
-def test_the_values_are_those_of_the_definition(
-    interpreted: None, estimator: str, search: str, size: int, dilation: int, normalised: bool
-) -> None:
-    u, v = images(6, 7)
-    sigma_v = torch.tensor([0.0, 0.2])
-    layer = LocalMutualInformation(
-        estimator, search=search, size=size, dilations=(dilation,), normalised=normalised
+def run(program: str, *arguments: str, **environment: str) -> str:
+    """What a program prints in a fresh process."""
+    package = str(Path(fused.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": package, **environment},
+        capture_output=True,
+        text=True,
     )
-    found = layer(layer.responses(u), v, sigma_v)[:, 0]
-    for i in range(2):
-        expected = definition(
-            estimator,
-            u[i, 0].double(),
-            v[i, 0].double(),
-            size=size,
-            dilation=dilation,
-            search=search,
-            normalised=normalised,
-            sigma_v=float(sigma_v[i]),
-        )
-        torch.testing.assert_close(found[i].double(), expected, atol=3e-6, rtol=0)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_parity_with_the_published_code(interpreted: None) -> None:
-    """A corner of a recorded map, as far as its pixels see nothing of the rest."""
+# Every map comes from the fused kernels. The time goes with the number of programs.
+INTERPRET = """
+import sys, torch
+from midiffusion.lmi import LocalMutualInformation, fused
+
+fused.serves = lambda u, v: True
+fused.KDE_PIXELS, fused.JOINT_PIXELS = 32, 32
+cases, found = torch.load(sys.argv[1]), {}
+for name, (settings, u, v, sigma_v) in cases.items():
+    layer = LocalMutualInformation(**settings)
+    found[name] = layer(layer.responses(u), v, sigma_v)[:, 0]
+torch.save(found, sys.argv[2])
+"""
+
+SIGMA_V = torch.tensor([0.0, 0.2])
+VALUES: dict[str, dict[str, Any]] = {
+    "kde": {"estimator": "kde", "dilations": (2,)},
+    "kde, nats": {"estimator": "kde", "normalised": False},
+    "kde, searched": {"estimator": "kde", "search": "shift"},
+    "shannon of 5 x 5, nats": {"estimator": "shannon", "size": 5, "normalised": False},
+    "shannon, searched": {"estimator": "shannon", "dilations": (2,), "search": "shift"},
+}
+PARITY: dict[str, dict[str, Any]] = {
+    "reference, bits": {"estimator": "reference", "normalised": False},
+    "reference, searched": {"estimator": "reference", "search": "shift", "normalised": False},
+}
+
+
+def corner() -> tuple[torch.Tensor, torch.Tensor]:
+    """Of recorded slices, as far as their pixels see nothing of the rest, and one pixel more."""
     with np.load(RECORD) as record:
         u, v = (model_units(record[f"{name}_0"])[..., -8:, -8:] for name in ("t1", "flair"))
-        expected = record["lmi_t1_flair_norm_0"][-7:, -7:]
-    found = LocalMutualInformation("reference", search="shift")(u, v)[0, 0, 1:, 1:]
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5, rtol=0)
+    return u, v
 
 
-@pytest.mark.parametrize("search", ["none", "shift"])
-def test_parity_out_of_range(interpreted: None, search: str) -> None:
-    u, v = images(5, 4)
-    layer = LocalMutualInformation("reference", search=search, normalised=False)
-    found = layer(u, 6 * v - 3)[:, 0].double()
-    for i in range(2):
-        expected = definition(
-            "reference", u[i, 0], 6 * v[i, 0] - 3, search=search, normalised=False
-        )
-        torch.testing.assert_close(found[i], expected.double(), atol=1e-5, rtol=0)
+def with_nan() -> tuple[torch.Tensor, torch.Tensor]:
+    u, v = images(4, 5)
+    v[0, 0, 1, 1] = torch.nan
+    return u, v
 
 
-def test_more_pixels_than_one_program_has(
-    interpreted: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fused, "KDE_PIXELS", 16)
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """All maps of this file, [B, H, W], by the interpreter."""
+    folder = tmp_path_factory.mktemp("interpreted")
     u, v = images(6, 7)
-    found = LocalMutualInformation("kde")(u, v)
-    expected = definition("kde", u[1, 0].double(), v[1, 0].double())
-    torch.testing.assert_close(found[1, 0].double(), expected, atol=3e-6, rtol=0)
+    cases: dict[str, tuple[Any, ...]] = {
+        name: (settings, u, v, SIGMA_V) for name, settings in VALUES.items()
+    }
+    for name, settings in PARITY.items():
+        cases[name] = (settings, u, 6 * v - 3, None)
+    cases["recorded"] = ({"estimator": "reference", "search": "shift"}, *corner(), None)
+    cases["not a number"] = ({"estimator": "kde"}, *with_nan(), None)
+    torch.save(cases, folder / "cases.pt")
+    run(INTERPRET, str(folder / "cases.pt"), str(folder / "found.pt"), TRITON_INTERPRET="1")
+    found: dict[str, torch.Tensor] = torch.load(folder / "found.pt")
+    return found
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_values_are_those_of_the_definition(
+    name: str, interpreted: dict[str, torch.Tensor]
+) -> None:
+    """Of more pixels than one program has, the last of them not full."""
+    settings = {**VALUES[name]}
+    (dilation,) = settings.pop("dilations", (1,))
+    for u, v, sigma, found in zip(*images(6, 7), SIGMA_V, interpreted[name], strict=True):
+        expected = definition(
+            u=u[0].double(), v=v[0].double(), dilation=dilation, sigma_v=float(sigma), **settings
+        )
+        torch.testing.assert_close(found.double(), expected, atol=3e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", PARITY)
+def test_parity_out_of_range(name: str, interpreted: dict[str, torch.Tensor]) -> None:
+    for u, v, found in zip(*images(6, 7), interpreted[name], strict=True):
+        expected = definition(u=u[0], v=6 * v[0] - 3, **PARITY[name])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_parity_with_the_published_code(interpreted: dict[str, torch.Tensor]) -> None:
+    with np.load(RECORD) as record:
+        expected = record["lmi_t1_flair_norm_0"][-7:, -7:]
+    found = interpreted["recorded"][0, 1:, 1:].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+def test_what_is_not_a_number_stays_so(interpreted: dict[str, torch.Tensor]) -> None:
+    found = interpreted["not a number"]
+    assert found[0, :3, :3].isnan().all()
+    assert not found[1].isnan().any()
 
 
 COMPILE = """
@@ -157,27 +176,12 @@ for name, search in kinds:
 
 
 def test_gpus_can_have_them(tmp_path: Path) -> None:
-    """Down to machine code, with what `fused` asks for; in a process that does not interpret."""
-    package = Path(fused.__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(package), "TRITON_CACHE_DIR": str(tmp_path)}
-    environment.pop("TRITON_INTERPRET", None)
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    made = [line.split() for line in done.stdout.splitlines()]
+    """Down to machine code, with what `fused` asks for."""
+    made = [line.split() for line in run(COMPILE, TRITON_CACHE_DIR=str(tmp_path)).splitlines()]
     assert len(made) == 6 * 3
     for _, _, code, shared in made:
         assert int(code) > 0
         assert int(shared) <= 48 * 1024  # bytes that every GPU gives without being asked
-
-
-def test_what_is_not_a_number_stays_so(interpreted: None) -> None:
-    u, v = images(4, 5)
-    v[0, 0, 1, 1] = torch.nan
-    found = LocalMutualInformation("kde")(u, v)
-    assert found[0, 0, :3, :3].isnan().all()
-    assert not found[1].isnan().any()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an Nvidia GPU")
