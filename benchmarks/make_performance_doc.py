@@ -132,6 +132,12 @@ Kept:
 - *Sampling that ends at a noise level of 0.5* where detail follows: 4 evaluations are within 1 % of
   the converged SSIM there (table above), where 6 were needed down to 0.01, and the converged result
   is nearer to the real target ([results.md](results.md), *Detail from the source*).
+- *Wide windows of the detail half a standard deviation apart*, not round every pixel: with two
+  layers of 15 mm .7 processor seconds for 160 slices in place of 2.4, the same result to a
+  hundredth. *Masks of the head grown by maxima of neighbours* in place of pooling: .02 s in place
+  of .23 for ten pixels and 160 slices, the same masks.
+- *LMI by one Triton kernel a map* where CUDA and Triton are: proven equal to the definition by the
+  interpreter, compiled for three generations of GPUs, and not yet timed on one.
 
 Not kept:
 
