@@ -55,7 +55,8 @@ import sys, torch
 from midiffusion.lmi import LocalMutualInformation, fused
 
 fused.serves = lambda u, v: True
-fused.KDE_PIXELS, fused.JOINT_PIXELS = 32, 32
+for block in fused.BLOCKS.values():
+    block["PIXELS"] = 32
 cases, found = torch.load(sys.argv[1]), {}
 for name, (settings, u, v, sigma_v) in cases.items():
     layer = LocalMutualInformation(**settings)
@@ -101,7 +102,8 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Ten
     for name, settings in PARITY.items():
         cases[name] = (settings, u, 6 * v - 3, None)
     cases["recorded"] = ({"estimator": "reference", "search": "shift"}, *corner(), None)
-    cases["not a number"] = ({"estimator": "kde"}, *with_nan(), None)
+    for estimator in ("kde", "shannon"):
+        cases[f"not a number, {estimator}"] = ({"estimator": estimator}, *with_nan(), None)
     torch.save(cases, folder / "cases.pt")
     run(INTERPRET, str(folder / "cases.pt"), str(folder / "found.pt"), TRITON_INTERPRET="1")
     found: dict[str, torch.Tensor] = torch.load(folder / "found.pt")
@@ -136,8 +138,11 @@ def test_parity_with_the_published_code(interpreted: dict[str, torch.Tensor]) ->
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
-def test_what_is_not_a_number_stays_so(interpreted: dict[str, torch.Tensor]) -> None:
-    found = interpreted["not a number"]
+@pytest.mark.parametrize("estimator", ["kde", "shannon"])
+def test_what_is_not_a_number_stays_so(
+    estimator: str, interpreted: dict[str, torch.Tensor]
+) -> None:
+    found = interpreted[f"not a number, {estimator}"]
     assert found[0, :3, :3].isnan().all()
     assert not found[1].isnan().any()
 

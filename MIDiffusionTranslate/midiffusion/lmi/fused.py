@@ -17,9 +17,13 @@ from torch import Tensor
 from ..memory import is_shortage
 from .patches import Neighbourhood
 
-LANES = 32  # a power of two that holds the bins of a histogram
-KDE_PIXELS = 128
-JOINT_PIXELS = 4  # of LANES x LANES entries each
+# What one program works on: pixels, for the histograms each with LANES x LANES entries in registers.
+# LANES: a power of two that holds the bins.
+BLOCKS = {
+    "kde": {"PIXELS": 128},
+    "shannon": {"PIXELS": 4, "LANES": 32},
+    "reference": {"PIXELS": 4, "LANES": 32},
+}
 
 
 def serves(u: Tensor, v: Tensor) -> bool:
@@ -39,7 +43,7 @@ def works(device: torch.device) -> bool:
     """
     try:
         image = torch.linspace(0, 1, 16, device=device).view(1, 4, 4)
-        found = kde(image, image, Neighbourhood(3, 1), 0.04, None, False, True)
+        found = maps("kde", image, image, Neighbourhood(3, 1), 0.04, None, False, True)
         if not bool((found > 0).all()):
             raise RuntimeError("its result is wrong")
     except Exception as error:  # the import's, the compiler's, the driver's: all mean the same
@@ -50,7 +54,8 @@ def works(device: torch.device) -> bool:
     return True
 
 
-def kde(
+def maps(
+    estimator: str,
     u: Tensor,
     v: Tensor,
     hood: Neighbourhood,
@@ -58,80 +63,35 @@ def kde(
     sigma_v: Tensor | None,
     shift: bool,
     normalised: bool,
+    **constants: int,
 ) -> Tensor:
-    """As `kde.maps`, for images [B, H, W] in float32."""
-    width_u, width_v = _kernel_widths(u, bandwidth, sigma_v)
-    return _launch(
-        "kde",
-        (u, v, -0.5 / width_u**2, -0.5 / width_v**2),
-        KDE_PIXELS,
-        hood.dilation,
-        SIZE=hood.size,
-        REACH=int(shift),
-        NORMALISED=normalised,
-    )
-
-
-def shannon(
-    u: Tensor,
-    v: Tensor,
-    hood: Neighbourhood,
-    bandwidth: float,
-    sigma_v: Tensor | None,
-    shift: bool,
-    normalised: bool,
-    bins: int,
-) -> Tensor:
-    """As `shannon.maps`, for images [B, H, W] in float32."""
-    return _launch(
-        "shannon",
-        (u, v, *_kernel_widths(u, bandwidth, sigma_v)),
-        JOINT_PIXELS,
-        hood.dilation,
-        SIZE=hood.size,
-        REACH=int(shift),
-        NORMALISED=normalised,
-        BINS=bins,
-        LANES=LANES,
-    )
+    """As `kde.maps` or `shannon.maps`, for images [B, H, W] in float32; constants of there."""
+    width_u = u.new_full((len(u),), bandwidth)
+    width_v = width_u if sigma_v is None else (bandwidth**2 + sigma_v**2).sqrt()
+    flags = {"SIZE": hood.size, "REACH": int(shift), "NORMALISED": normalised, **constants}
+    return _launch(estimator, (u, v, width_u, width_v), hood.dilation, **flags)
 
 
 def reference(u: Tensor, v: Tensor, shift: bool, normalised: bool, **constants: float) -> Tensor:
-    """As `reference.maps`, for images [B, H, W] in float32; the constants are those of there."""
-    return _launch(
-        "reference",
-        (u, v),
-        JOINT_PIXELS,
-        SEARCH=shift,
-        NORMALISED=normalised,
-        LANES=LANES,
-        **constants,
-    )
+    """As `reference.maps`, for images [B, H, W] in float32; constants of there."""
+    return _launch("reference", (u, v), SEARCH=shift, NORMALISED=normalised, **constants)
 
 
-def _kernel_widths(u: Tensor, bandwidth: float, sigma_v: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of both images' density kernels, [B] each."""
-    width_u = u.new_full((len(u),), bandwidth)
-    return width_u, width_u if sigma_v is None else (bandwidth**2 + sigma_v**2).sqrt()
-
-
-def _launch(
-    name: str, tensors: tuple[Tensor, ...], pixels: int, *sizes: int, **flags: Any
-) -> Tensor:
+def _launch(name: str, tensors: tuple[Tensor, ...], *sizes: int, **flags: Any) -> Tensor:
     from . import kernels
 
-    first = tensors[0]
+    first, block = tensors[0], BLOCKS[name]
     batch, height, width = first.shape
     out = torch.empty_like(first, memory_format=torch.contiguous_format)
-    blocks = -(-height * width // pixels)  # of each slice
+    programs = batch * -(-height * width // block["PIXELS"])
     with torch.cuda.device_of(first):
-        getattr(kernels, name)[(blocks * batch,)](
+        getattr(kernels, name)[(programs,)](
             *(tensor.contiguous() for tensor in tensors),
             out,
             height,
             width,
             *sizes,
-            PIXELS=pixels,
+            **block,
             **flags,
         )
     return out

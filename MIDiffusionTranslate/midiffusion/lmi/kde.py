@@ -52,7 +52,7 @@ def maps(
         entropy_u: H(u), [B, H, W], if known.
     """
     if fused.serves(u, v):
-        return fused.kde(u, v, hood, bandwidth, sigma_v, shift, normalised)
+        return fused.maps("kde", u, v, hood, bandwidth, sigma_v, shift, normalised)
     same = u is v and sigma_v is None and not shift
     reach = 1 if shift else 0
     factor_u = factor_v = u.new_full((len(u), 1, 1), -0.5 / bandwidth**2)

@@ -33,6 +33,21 @@ def _log1p(gap):
 
 
 @triton.jit
+def _place(height, width, PIXELS: tl.constexpr):
+    """Of this program: its slice, where that starts in a stack, its pixels, and which there are."""
+    blocks = tl.cdiv(height * width, PIXELS)
+    index = tl.program_id(0) // blocks
+    pixel = tl.program_id(0) % blocks * PIXELS + tl.arange(0, PIXELS)
+    return index, index.to(tl.int64) * height * width, pixel, pixel < height * width
+
+
+@triton.jit
+def _sample(number, SIZE: tl.constexpr, dilation):
+    """Row and column of a sample of the neighbourhood, relative to its middle."""
+    return (number // SIZE - SIZE // 2) * dilation, (number % SIZE - SIZE // 2) * dilation
+
+
+@triton.jit
 def _clamped(image, y, x, height, width, mask):
     """Samples of one slice at rows y and columns x, the border repeated."""
     row = tl.minimum(tl.maximum(y, 0), height - 1)
@@ -58,8 +73,8 @@ def _information(h_u, h_v, h_joint, NORMALISED: tl.constexpr):
 def kde(
     u,
     v,
-    factors_u,
-    factors_v,
+    widths_u,
+    widths_v,
     out,
     height,
     width,
@@ -69,15 +84,12 @@ def kde(
     NORMALISED: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
-    """u, v, out: [B, H, W]; factors: [B], -1 / 2 h^2; REACH 1 searches the nine shifts of v."""
-    blocks = tl.cdiv(height * width, PIXELS)
-    slice_index = tl.program_id(0) // blocks
-    start = slice_index.to(tl.int64) * height * width
+    """u, v, out: [B, H, W]; widths: [B], of the kernels; REACH 1 searches the nine shifts of v."""
+    index, start, pixel, mask = _place(height, width, PIXELS)
     u, v = u + start, v + start
-    pixel = tl.program_id(0) % blocks * PIXELS + tl.arange(0, PIXELS)
-    mask = pixel < height * width
     y, x = pixel // width, pixel % width
-    factor_u, factor_v = tl.load(factors_u + slice_index), tl.load(factors_v + slice_index)
+    width_u, width_v = tl.load(widths_u + index), tl.load(widths_v + index)
+    factor_u, factor_v = -0.5 / (width_u * width_u), -0.5 / (width_v * width_v)
     n: tl.constexpr = SIZE * SIZE
     best = tl.zeros((PIXELS,), tl.float32)
     for k in range((2 * REACH + 1) * (2 * REACH + 1)):
@@ -86,14 +98,14 @@ def kde(
         h_v = tl.zeros((PIXELS,), tl.float32)
         h_joint = tl.zeros((PIXELS,), tl.float32)
         for p in range(n):
-            dy, dx = (p // SIZE - SIZE // 2) * dilation, (p % SIZE - SIZE // 2) * dilation
+            dy, dx = _sample(p, SIZE, dilation)
             u_p = _clamped(u, y + dy, x + dx, height, width, mask)
             v_p = _clamped(v, y_v + dy, x_v + dx, height, width, mask)
             sum_u = tl.zeros((PIXELS,), tl.float32)
             sum_v = tl.zeros((PIXELS,), tl.float32)
             sum_joint = tl.zeros((PIXELS,), tl.float32)
             for q in range(n):
-                dy, dx = (q // SIZE - SIZE // 2) * dilation, (q % SIZE - SIZE // 2) * dilation
+                dy, dx = _sample(q, SIZE, dilation)
                 gap_u = _gap(_clamped(u, y + dy, x + dx, height, width, mask) - u_p, factor_u)
                 gap_v = _gap(_clamped(v, y_v + dy, x_v + dx, height, width, mask) - v_p, factor_v)
                 sum_u += gap_u
@@ -122,7 +134,7 @@ def _response(value, kernel_width, BINS: tl.constexpr, LANES: tl.constexpr):
 
 @triton.jit
 def _nats(density):
-    return tl.where(density > 0, density * tl.log(tl.maximum(density, 1e-30)), 0.0)
+    return density * tl.log(tl.maximum(density, 1e-30))
 
 
 @triton.jit(do_not_specialize=["dilation"])
@@ -143,14 +155,10 @@ def shannon(
     PIXELS: tl.constexpr,
 ):
     """u, v, out: [B, H, W]; widths: [B], of the kernels; LANES: a power of two, at least BINS."""
-    blocks = tl.cdiv(height * width, PIXELS)
-    slice_index = tl.program_id(0) // blocks
-    start = slice_index.to(tl.int64) * height * width
+    index, start, pixel, mask = _place(height, width, PIXELS)
     u, v = u + start, v + start
-    pixel = tl.program_id(0) % blocks * PIXELS + tl.arange(0, PIXELS)
-    mask = pixel < height * width
     y, x = pixel // width, pixel % width
-    width_u, width_v = tl.load(widths_u + slice_index), tl.load(widths_v + slice_index)
+    width_u, width_v = tl.load(widths_u + index), tl.load(widths_v + index)
     n: tl.constexpr = SIZE * SIZE
     best = tl.zeros((PIXELS,), tl.float32)
     for k in range((2 * REACH + 1) * (2 * REACH + 1)):
@@ -159,7 +167,7 @@ def shannon(
         marginal_v = tl.zeros((PIXELS, LANES), tl.float32)
         joint = tl.zeros((PIXELS, LANES, LANES), tl.float32)
         for p in range(n):
-            dy, dx = (p // SIZE - SIZE // 2) * dilation, (p % SIZE - SIZE // 2) * dilation
+            dy, dx = _sample(p, SIZE, dilation)
             u_p = _clamped(u, y + dy, x + dx, height, width, mask)
             v_p = _clamped(v, y_v + dy, x_v + dx, height, width, mask)
             response_u = _response(u_p, width_u, BINS, LANES) / n
@@ -223,11 +231,8 @@ def reference(
     PIXELS: tl.constexpr,
 ):
     """u, v, out: [B, H, W]; SEARCH: over the nine windows of the mosaic, else its middle one."""
-    blocks = tl.cdiv(height * width, PIXELS)
-    start = (tl.program_id(0) // blocks).to(tl.int64) * height * width
+    _, start, pixel, mask = _place(height, width, PIXELS)
     u, v = u + start, v + start
-    pixel = tl.program_id(0) % blocks * PIXELS + tl.arange(0, PIXELS)
-    mask = pixel < height * width
     y, x = pixel // width, pixel % width
     best = tl.full((PIXELS,), float("-inf"), tl.float32)
     for window in range(0 if SEARCH else 4, 9 if SEARCH else 5):
