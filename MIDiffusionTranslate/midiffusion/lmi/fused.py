@@ -17,7 +17,7 @@ from torch import Tensor
 from ..memory import is_shortage
 from .patches import Neighbourhood
 
-# What one program works on: pixels, for the histograms each with LANES x LANES entries in registers.
+# What one program works on: pixels, those of histograms with LANES x LANES entries in registers.
 # LANES: a power of two that holds the bins.
 BLOCKS = {
     "kde": {"PIXELS": 128},

@@ -43,8 +43,7 @@ def maps(
 ) -> Tensor:
     """One map per slice, [B, H, W]; arguments as `kde.maps`, nats or [0, 1] when normalised."""
     if fused.serves(u, v):
-        how = (hood, bandwidth, sigma_v, shift, normalised)
-        return fused.maps("shannon", u, v, *how, BINS=BINS)
+        return fused.maps("shannon", u, v, hood, bandwidth, sigma_v, shift, normalised, BINS=BINS)
     reach = 1 if shift else 0
     width_u = u.new_full((len(u),), bandwidth)
     width_v = width_u if sigma_v is None else (bandwidth**2 + sigma_v**2).sqrt()
