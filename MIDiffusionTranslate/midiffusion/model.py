@@ -17,6 +17,7 @@ from .agreement import agreement_slices
 from .batching import SliceBatches
 from .bundle import lmi_settings, network_config, read_bundle
 from .card import ModelCard
+from .contrast import nearer_contrast
 from .denoiser import Denoiser
 from .detail import (
     LAST_SIGMA,
@@ -122,15 +123,16 @@ class TranslationModel:
         agreed = None
         try:
             source = source_slices(volume, units, grid, self.card.pixel_mm, place)
+            shown = self.shown(source, volume)
             head = head_mask(units) if agreement else None
             window_mm = self.window_mm(volume) if detail else None
             known = self._familiarity(source)
             plain = torch.zeros_like(source) if agreement else None
             mean, deviation = self._mean_and_deviation(
-                source, grid, plan, told, units, window_mm, plain
+                source, shown, grid, plan, told, units, window_mm, plain
             )
             if plain is not None:
-                agreed = self._agreement(source, plain, grid, told)
+                agreed = self._agreement(shown, plain, grid, told)
         except (RuntimeError, MemoryError) as failure:
             if not is_shortage(failure):
                 raise
@@ -144,7 +146,7 @@ class TranslationModel:
             mean *= np.float32(gain)
             if deviation is not None:
                 deviation *= np.float32(gain)
-        del units, source, plain  # as large as the results that are still to be made
+        del units, source, shown, plain  # as large as the results that are still to be made
         provenance = {
             "model": self.card.id,
             "weightsSHA256": self.card.weights_sha256,
@@ -213,12 +215,23 @@ class TranslationModel:
 
     def window_mm(self, volume: Volume) -> float:
         """Width of the neighbourhood in which the result follows this source."""
-        hounsfield = isinstance(self._intensity, HounsfieldIntensity)
-        return WINDOW_CT_MM if hounsfield or is_ct(volume.data, volume.modality) else WINDOW_MM
+        with_ct = self._makes_ct or is_ct(volume.data, volume.modality)
+        return WINDOW_CT_MM if with_ct else WINDOW_MM
+
+    def shown(self, source: Tensor, volume: Volume) -> Tensor:
+        """The volume's slices as the LMI maps are made of them: like `source`, what `source_slices`
+        made of it."""
+        ct = is_ct(volume.data, volume.modality)
+        return nearer_contrast(source, source_is_ct=ct, target_is_ct=self._makes_ct)
+
+    @property
+    def _makes_ct(self) -> bool:
+        return isinstance(self._intensity, HounsfieldIntensity)
 
     def _mean_and_deviation(
         self,
         source: Tensor,
+        shown: Tensor,
         grid: SliceGrid,
         plan: Plan,
         on_step: OnStep | None,
@@ -228,13 +241,13 @@ class TranslationModel:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid.
         They get their detail from `units`, the source [k, j, i] in model units, if window_mm; their
-        mean without it is added to `plain`, which is like `source`."""
+        mean without it is added to `plain`, which is like `source`, as `shown` is."""
         network = self.denoiser.to(source.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = SliceBatches(source.device)
         # Where the source shows nothing, but for a rim of a pixel, there is air.
         rim = batches.map(len(source), lambda part: grow(head_of(source[part].cpu()), 1)[:, 0] > 0)
-        shown = rim.numpy()
+        head = rim.numpy()
         deep = None
         if window_mm is not None and in_layers(window_mm):
             place, pixel_mm = (grid.rows.inside, grid.columns.inside), self.card.pixel_mm
@@ -246,17 +259,17 @@ class TranslationModel:
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
             dtype = network_dtype(source.device)
-            drawn = draw_samples(self.denoiser, self._lmi, source, plan, on_step, dtype=dtype)
+            drawn = draw_samples(self.denoiser, self._lmi, shown, plan, on_step, dtype=dtype)
             for count, x in enumerate(drawn, start=1):
                 if plain is not None:
                     plain.add_(x, alpha=1 / plan.samples)
                 if window_mm is None:
-                    value = grid.to_volume(x[:, 0].cpu().numpy() * shown)
+                    value = grid.to_volume(x[:, 0].cpu().numpy() * head)
                 else:
                     sigma = window_mm / self.card.pixel_mm
                     fitted = local_fit(x[:, 0], source[:, 0], deep, sigma, plan.gap)
                     weights = (one for some in fitted for one in some.cpu().numpy())
-                    inside = (one * mask for one, mask in zip(weights, shown, strict=True))
+                    inside = (one * mask for one, mask in zip(weights, head, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)
                 np.maximum(value, 0, out=value)
                 if mean is None or squares is None:
@@ -271,13 +284,13 @@ class TranslationModel:
         return mean, None if squares is None else np.sqrt(squares / (plan.samples - 1))
 
     def _agreement(
-        self, source: Tensor, plain: Tensor, grid: SliceGrid, told: Told | None
+        self, shown: Tensor, plain: Tensor, grid: SliceGrid, told: Told | None
     ) -> np.ndarray:
         """Of `plain`, the network's own result, with the source's slices: [k, j, i], 0 to 1. (What
         has its detail from the source agrees with it in any case.)"""
         again = None if told is None else told.again
         with reproducible():
-            found = agreement_slices(source, plain.clamp_(min=0), self._lmi, again)
+            found = agreement_slices(shown, plain.clamp_(min=0), self._lmi, again)
         volume = grid.to_volume(found[:, 0].cpu().numpy())
         return np.clip(volume, 0, 1, out=volume)  # cubic resampling swings beyond both
 
@@ -292,7 +305,7 @@ class TranslationModel:
 def source_slices(
     volume: Volume, units: np.ndarray, grid: SliceGrid, pixel_mm: float, place: torch.device
 ) -> Tensor:
-    """What a model is shown of a source: [S, 1, H, W] in model units on `place`.
+    """What a model is given of a source: [S, 1, H, W] in model units on `place`.
 
     units: the volume's intensities, as `SourceIntensity` makes them. grid: of the volume.
     """

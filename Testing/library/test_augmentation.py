@@ -76,6 +76,27 @@ def test_texture_is_structure_where_the_target_has_none():
     assert float(shown.median()) > 0.03
 
 
+def test_suppression_takes_the_fat_and_leaves_the_order_of_the_brain():
+    images = torch.zeros(64, 1, 64, 64)
+    images[..., 4:-4, 4:-4] = 1.0  # fat, round
+    images[..., 8:-8, 8:-8] = 0.4  # grey matter
+    images[..., 20:-20, 20:-20] = 0.5  # white matter
+
+    def shown(share: float) -> torch.Tensor:
+        """Fat, grey and white matter in every pseudo-source, [3, 64]."""
+        out = _drawn(_still(mapping="none", suppression=share), images)
+        return torch.stack([out[:, 0, 32, column] for column in (5, 12, 32)])
+
+    fat, grey, white = shown(0.0)
+    assert float((fat - white).min()) > 0.3
+    fat, grey, white = shown(1.0)
+    assert float((fat / white).max()) < 1.2
+    assert float((fat / white).min()) < 0.2
+    assert float((white - grey).min()) > 0
+    fat, _, white = shown(0.25)
+    assert 4 <= int((fat < 1.2 * white).sum()) <= 30
+
+
 def test_extraction_takes_source_and_target_alike_to_what_lies_deep():
     images = _phantoms(64)
     g = torch.Generator().manual_seed(0)

@@ -159,7 +159,8 @@ def test_mean_and_deviation_are_those_of_the_samples(model, volume, no_gain):
     )
 
 
-def test_ct_models_answer_in_hounsfield_units(card, denoiser, volume, no_gain):
+def test_ct_models_answer_in_hounsfield_units(card, denoiser, volume, no_gain, monkeypatch):
+    monkeypatch.setattr(TranslationModel, "shown", lambda self, source, volume: source)
     mr = TranslationModel(card, denoiser).translate(volume, samples=2, device="cpu", detail=False)
     as_ct = replace(card, intensity=HounsfieldIntensity().to_dict())
     ct = TranslationModel(as_ct, denoiser).translate(volume, samples=2, device="cpu", detail=False)

@@ -149,7 +149,8 @@ def tiny():
         sigma_min=0.02,
         sigma_max=10.0,
     )
-    return SimpleNamespace(card=card, denoiser=Denoiser(network, 0.4).eval())
+    denoiser = Denoiser(network, 0.4).eval()
+    return SimpleNamespace(card=card, denoiser=denoiser, shown=lambda source, volume: source)
 
 
 def test_an_empty_source_is_the_unconditional_model(tiny):

@@ -32,7 +32,8 @@ from .scorer import FIGURES, SubjectFigures, score_subject, summary
 
 SIZE = 64
 _NETWORK = {"channels": [32, 64, 96, 128], "blocks": 1, "patch": 2}
-_PLAIN = {"mapping": "none", "texture": 0.0, "bias": 0.0, "blur": 0.0, "noise": 0.0, "shift": 0.0}
+_AMPLITUDES = ("texture", "suppression", "bias", "blur", "noise", "shift")
+_PLAIN = {"mapping": "none"} | dict.fromkeys(_AMPLITUDES, 0.0)
 
 SHIPPED = "as shipped"
 # Fields of `TrainingConfig` that a row changes; those of `lmi` and `contrast` one by one. What is
@@ -42,6 +43,7 @@ ROWS: dict[str, Mapping[str, Any]] = {
     SHIPPED: {},
     "mean of 4 samples": {"samples": 4},
     "1 evaluation": {"evaluations": 1},
+    "source in its own contrast": {"nearer": False},
     "contrast as it is": {"contrast": _PLAIN, "extraction": 0.0, "cut": 0.0},
     "order of intensities kept": {"contrast": {"mapping": "monotone", "plateaus": 0.0}},
     "no texture": {"contrast": {"texture": 0.0}},
@@ -61,7 +63,7 @@ ROWS: dict[str, Mapping[str, Any]] = {
     "gradient of LMI besides": {"gradient": 0.2},
     "gradient of LMI alone": {"weight": 0.0, "gradient": 0.5},
 }
-_SAMPLING = ("samples", "evaluations", "weight", "gradient")
+_SAMPLING = ("samples", "evaluations", "weight", "gradient", "nearer")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -116,7 +116,7 @@ def model_sources(subjects: Sequence[Subject], slices: int) -> list[Subject]:
         cut.append(
             replace(
                 subject,
-                source=Volume(units[rows], subject.source.ijkToRAS),
+                source=Volume(units[rows], subject.source.ijkToRAS, acquired.modality),
                 target=subject.target[rows],
                 head=subject.head[rows],
                 tumour=None,
@@ -141,7 +141,8 @@ def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
         slices = torch.from_numpy(grid.to_slices(source.data)).clamp_(min=0)[:, None].to(place)
         plan = Plan(chosen, own_steps, VESDE(card.sigma_min, card.sigma_max), seed, samples=1)
         with reproducible():
-            (sample,) = draw_samples(model.denoiser, lmi, slices, plan)
+            shown = model.shown(slices, source)
+            (sample,) = draw_samples(model.denoiser, lmi, shown, plan)
             return grid.to_volume(sample[:, 0].cpu().numpy())
 
     return draw

@@ -136,7 +136,7 @@ class ContrastParameters:
     """What one draw of `RandomContrast` applies; the first dimension is the image."""
 
     table: Tensor
-    texture: Tensor
+    shading: Tensor
     bias: Tensor
     blur: Tensor
     noise: Tensor
@@ -163,6 +163,8 @@ class RandomContrast:
             intensity in the source (a brain in CT) can have many in the target.
         texture: largest relative amplitude of structure that is not in the target: an MR source
             shows much in the brain that a CT does not.
+        suppression: share of images whose fat is dark in the source alone. What is much brighter
+            than most of the head is taken for fat, so use it for a T1 target, where that is so.
         bias: largest amplitude of the logarithm of the bias field.
         blur: largest standard deviation of the blur, pixels.
         noise: largest standard deviation of the noise, model units.
@@ -174,6 +176,7 @@ class RandomContrast:
     mapping: Literal["free", "monotone", "none"] = "free"
     plateaus: float = 0.0
     texture: float = 0.0
+    suppression: float = 0.0
     bias: float = 0.3
     blur: float = 0.8
     noise: float = 0.04
@@ -188,7 +191,7 @@ class RandomContrast:
         count = len(images)
         return ContrastParameters(
             table=torch.stack([self._table(image, generator) for image in images]),
-            texture=self._texture(images, generator),
+            shading=self._texture(images, generator) * self._fat(images, generator),
             bias=_uniform((count, 1, 4, 4), -self.bias, self.bias, generator),
             blur=self.blur * _uniform((count,), 0, 1, generator),
             noise=self._noise(images, generator),
@@ -253,6 +256,19 @@ class RandomContrast:
         amplitude = self.texture * _uniform((count, 1, 1, 1), 0, 1, generator)
         return (1 + amplitude * field).clamp_min(0.05)
 
+    def _fat(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Factors up to 1, like `images`: low where there is fat, if it is to be suppressed."""
+        count = len(images)
+        if not self.suppression:
+            return torch.ones(count, 1, 1, 1)
+        chosen = torch.rand(count, 1, 1, 1, generator=generator) < self.suppression
+        left = _uniform((count, 1, 1, 1), 0.05, 0.5, generator)
+        # On T1 the brain's own bright tissue reaches 1.3 times the middle of the head.
+        edge = _uniform((count, 1, 1, 1), 1.4, 2.0, generator)
+        middle = _middle_of_head(images)[:, None, None, None].nan_to_num(1.0)
+        fat = torch.sigmoid((images / middle - edge) / 0.1)
+        return torch.where(chosen, 1 - (1 - left) * fat, 1.0)
+
     def _noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """White in half of the images, else correlated between neighbours as after resampling."""
         white = torch.randn(images.shape, generator=generator)
@@ -270,17 +286,22 @@ class RandomContrast:
         left, right = p.table.gather(1, flat), p.table.gather(1, flat + 1)
         out = torch.lerp(left, right, (position - low).flatten(1)).view_as(images)
         field = F.interpolate(p.bias, images.shape[2:], mode="bicubic", align_corners=True)
-        out = _smooth_and_shift(out * p.texture * field.exp(), p.blur, p.shift)
+        out = _smooth_and_shift(out * p.shading * field.exp(), p.blur, p.shift)
         # What `SourceIntensity` will do to a real source: its bright end comes to about 1, and
         # without a scalp the middle of the head to 0.5.
-        some = out.flatten(1)[:, ::4]
-        middle = torch.where(some > AIR, some, torch.nan).nanmedian(dim=1).values
-        bright = torch.quantile(some, 0.9975, dim=1).maximum(middle.nan_to_num() / 0.5)
+        bright = torch.quantile(out.flatten(1)[:, ::4], 0.9975, dim=1)
+        bright = bright.maximum(_middle_of_head(out).nan_to_num() / 0.5)
         bright = bright.clamp_min(0.05)
         out = out / bright[:, None, None, None] * p.gain
         # A magnitude image's noise in the air is positive; often the air has been cleared.
         air = out + p.noisy_air * 0.7 * p.noise.abs()
         return torch.where(out > AIR, out + p.noise, air).clamp(0.0, 1.25)
+
+
+def _middle_of_head(images: Tensor) -> Tensor:
+    """Median of what is not air in images [B, 1, H, W], by every fourth pixel; NaN for air."""
+    some = images.flatten(1)[:, ::4]
+    return torch.where(some > AIR, some, torch.nan).nanmedian(dim=1).values
 
 
 def _smooth_and_shift(images: Tensor, blur: Tensor, shift: Tensor) -> Tensor:

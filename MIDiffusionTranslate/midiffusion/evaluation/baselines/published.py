@@ -88,6 +88,7 @@ class Published(FromScratch):
             sampler="euler_maruyama",
             device=device,
         )
+        self._nearer = False
 
     def _loss(self, denoiser: Denoiser, x0: Tensor, random: torch.Generator) -> Tensor:
         x0 = moved(self._config, x0, random)

@@ -56,6 +56,7 @@ class Regressor:
         self.steps = 0
         self._paired = paired
         self._size = size
+        self._shown_to: str | None = None
         self._device = torch.device(device)
         self._random = torch.Generator().manual_seed(seed)
         shape = network_of_the_bundles() if network is None else network
@@ -69,7 +70,8 @@ class Regressor:
             sources, targets = paired_slices(self.name, train, self._size)
         else:
             sources = targets = target_slices(self.name, train, self._size)
-            self._contrast = contrast_of_the_bundles(train[0].target_modality)
+            self._shown_to = train[0].target_modality
+            self._contrast = contrast_of_the_bundles(self._shown_to)
         optimiser = torch.optim.Adam(self._network.parameters(), lr=_LEARNING_RATE)
 
         def step() -> None:
@@ -83,7 +85,7 @@ class Regressor:
     @torch.no_grad()
     def translate(self, slices: Volume) -> NDArray[np.float32]:
         """[S, H, W] in model units."""
-        source = source_slices(slices, self._size)
+        source = source_slices(slices, self._size, self._shown_to)
         parts = [self._forward(part.to(self._device)) for part in source.split(_BATCH)]
         return on_grid_of(slices, torch.cat(parts))
 

@@ -55,12 +55,14 @@ class FromScratch:
         self._evaluations, self._samples = evaluations, samples
         self._sampler = SAMPLERS[sampler]
         self._weight, self._gradient = 1.0, 0.0
+        self._nearer = True
         self._device = torch.device(device)
         self._average: PowerAverage | None = None
 
     def fit(self, train: Sequence[Subject], budget: Budget) -> None:
         """Trains the denoiser on the targets alone. Raises InvalidData for no subjects."""
         images = target_slices(self.name, train, self._size)
+        self._target = train[0].target_modality
         denoiser = build_denoiser(self._config, float(images.square().mean().sqrt()))
         denoiser = denoiser.to(self._device)
         average = self._average = PowerAverage(denoiser, self._config.ema)
@@ -87,24 +89,27 @@ class FromScratch:
         samples: int = 1,
         weight: float = 1.0,
         gradient: float = 0.0,
+        nearer: bool = True,
     ) -> FromScratch:
         """The same trained model as another row, sampled in another way.
 
         weight: of classifier-free guidance (arXiv 2207.12598, eq. 6 in the denoiser's terms),
         D = D_u + weight (D_c - D_u), D_u being the same weights without a condition; 0 is the prior
         alone, anything but 0 and 1 costs two networks at every evaluation. gradient: scale of
-        `lmi_guidance` on top of that.
+        `lmi_guidance` on top of that. nearer: whether the source is shown as `contrast` says.
         """
         other = copy.copy(self)
         other.name, other._evaluations, other._samples = name, evaluations, samples
         other._weight, other._gradient = weight, gradient
+        other._nearer = nearer
         return other
 
     def translate(self, slices: Volume) -> NDArray[np.float32]:
         """[S, H, W] in model units, the mean of the samples. RuntimeError before `fit`."""
         if self._average is None:
             raise RuntimeError("fit() comes before translate()")
-        source = source_slices(slices, self._size).to(self._device)
+        source = source_slices(slices, self._size, self._target if self._nearer else None)
+        source = source.to(self._device)
         condition = self._condition(source)
         low, high = self._config.sigma_min, self._config.sigma_max
         sigmas = karras_sigmas(self._sampler.steps(self._evaluations), low, high)

@@ -115,7 +115,8 @@ class SDEdit:
         acquired = as_acquired(slices)
         units, _ = SourceIntensity().forward(acquired.data, acquired.modality)
         pixel_mm = self._model.card.pixel_mm
-        return model.source_slices(acquired, units, grid, pixel_mm, self._device)
+        source = model.source_slices(acquired, units, grid, pixel_mm, self._device)
+        return self._model.shown(source, acquired)  # an edit, too, is better begun near the target
 
     def _example(self, subject: Subject) -> tuple[Tensor, NDArray[np.float32], NDArray[np.bool_]]:
         """Source [1, 1, H, W], target and head [1, H, W] of the middle slice, on the model grid."""

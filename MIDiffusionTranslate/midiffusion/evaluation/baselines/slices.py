@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...contrast import nearer_contrast
 from ...errors import InvalidData
 from ...head import SOLID_HU, without_couch
 from ...intensity import CT_WINDOW, SourceIntensity, is_ct
@@ -42,15 +43,22 @@ def paired_slices(name: str, train: Sequence[Subject], size: int) -> tuple[Tenso
     return torch.cat([source_slices(subject.source, size) for subject in train]), targets
 
 
-def source_slices(slices: Volume, size: int) -> Tensor:
-    """A source, [S, 1, size, size] in [0, 1.25], on the scale that it has in our own path too."""
+def source_slices(slices: Volume, size: int, shown_to: str | None = None) -> Tensor:
+    """A source, [S, 1, size, size] in [0, 1.25], on the scale that it has in our own path too.
+
+    shown_to: modality of a target, in whose model's contrast (see `contrast`) it is shown; None for
+    those who have learnt from sources as they are, or are published without.
+    """
     acquired = as_acquired(slices)
     data, _ = SourceIntensity().forward(acquired.data, acquired.modality)
     stack = _square(data, size)
-    if not is_ct(acquired.data, acquired.modality):
+    ct = is_ct(acquired.data, acquired.modality)
+    if ct:
+        solid = float(np.interp(SOLID_HU, *CT_WINDOW))
+        stack = without_couch(stack, pixel_mm(slices, size), solid)
+    if shown_to is None:
         return stack
-    solid = float(np.interp(SOLID_HU, *CT_WINDOW))
-    return without_couch(stack, pixel_mm(slices, size), solid)
+    return nearer_contrast(stack, source_is_ct=ct, target_is_ct=shown_to == "CT")
 
 
 def on_grid_of(slices: Volume, output: Tensor) -> NDArray[np.float32]:

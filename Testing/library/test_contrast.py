@@ -1,0 +1,84 @@
+"""The contrast in which a source is shown to a model of the other kind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from midiffusion.contrast import nearer_contrast
+from midiffusion.evaluation.baselines.slices import source_slices
+from midiffusion.intensity import HounsfieldIntensity, SourceIntensity
+from midiffusion.model import TranslationModel
+from midiffusion.volume import Volume
+
+HU = {"air": -1000.0, "fat": -100.0, "fluid": 0.0, "brain": 35.0, "skull": 1200.0}
+
+
+def _of_ct(values: dict[str, float]) -> dict[str, float]:
+    """How a model of MR is shown Hounsfield units."""
+    data = np.array(list(values.values()), np.float32).reshape(1, 1, -1)
+    units, _ = SourceIntensity().forward(data, "CT")
+    shown = nearer_contrast(torch.from_numpy(units), source_is_ct=True, target_is_ct=False)
+    assert shown.dtype == torch.float32 and shown.shape == data.shape
+    return dict(zip(values, shown.flatten().tolist(), strict=True))
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_one_kind_is_shown_as_it_is(kind):
+    source = torch.rand(2, 1, 8, 8)
+    assert nearer_contrast(source, source_is_ct=kind, target_is_ct=kind) is source
+
+
+def test_tissues_of_mr_come_close_and_none_of_them_near_air():
+    source = torch.tensor([0.0, 0.05, 0.3, 0.6, 1.0])
+    air, bone, *tissues = nearer_contrast(source, source_is_ct=False, target_is_ct=True).tolist()
+    assert air == 0 < bone
+    assert tissues == sorted(tissues)
+    assert tissues[-1] - tissues[0] < 0.3
+    assert tissues[0] - bone > 0.25  # wider than in the source, where it is as much
+
+
+def test_ct_has_the_order_of_t1():
+    shown = _of_ct(HU)
+    assert shown["air"] == 0
+    assert 0 < shown["skull"] < shown["fluid"] < shown["brain"]
+    assert shown["brain"] - shown["fluid"] > 0.15  # a kernel's width
+    assert shown["fat"] >= shown["brain"]
+
+
+def test_noise_of_a_ct_stays_below_a_kernels_width():
+    shown = _of_ct({str(hu): float(hu) for hu in range(20, 61)})
+    assert max(shown.values()) - min(shown.values()) < 0.25
+    steepest = np.abs(np.diff(list(shown.values()))).max()
+    assert 5 * steepest < 0.04  # 5 HU, a head scan's
+
+
+def _volume(ct: bool) -> Volume:
+    data = np.random.default_rng(0).uniform(0.2, 1.0, (2, 16, 16)).astype(np.float32)
+    data[:, :4] = 0
+    return Volume(3060 * data - 1000 if ct else data, np.eye(4), "CT" if ct else "T1")
+
+
+@pytest.mark.parametrize("source_is_ct", [True, False])
+@pytest.mark.parametrize("target_is_ct", [True, False])
+def test_a_model_and_its_rivals_are_shown_the_same(card, denoiser, source_is_ct, target_is_ct):
+    if target_is_ct:
+        card = replace(card, intensity=HounsfieldIntensity().to_dict())
+    volume = _volume(source_is_ct)
+    source = source_slices(volume, 16)
+    shown = TranslationModel(card, denoiser).shown(source, volume)
+    kinds = {"source_is_ct": source_is_ct, "target_is_ct": target_is_ct}
+    torch.testing.assert_close(shown, nearer_contrast(source, **kinds), rtol=0, atol=0)
+    rivals = source_slices(volume, 16, "CT" if target_is_ct else "MR")
+    torch.testing.assert_close(rivals, shown, rtol=0, atol=0)
+    assert torch.equal(shown, source) == (source_is_ct == target_is_ct)
+
+
+def test_a_translation_samples_from_what_is_shown(card, denoiser, monkeypatch):
+    card = replace(card, intensity=HounsfieldIntensity().to_dict())
+    model = TranslationModel(card, denoiser)
+    result = model.translate(_volume(ct=False), device="cpu").volume.data
+    monkeypatch.setattr(TranslationModel, "shown", lambda self, source, volume: source)
+    assert np.abs(model.translate(_volume(ct=False), device="cpu").volume.data - result).max() > 1
