@@ -67,6 +67,7 @@ def test_every_row_is_a_setting_that_exists():
             "evaluations",
             "weight",
             "gradient",
+            "nearer",
             "cross",
         }
     trained = [json.dumps(changes, sort_keys=True) for changes in ablation.ROWS.values()]
