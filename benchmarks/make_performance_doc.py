@@ -85,7 +85,8 @@ memory does not grow with their number. LMI maps, noise and the solver's state a
 of slices at a time, and grow up to its size alone: 256 slices of 128 x 128 pixels, on a GPU what
 half the free memory holds; where there are several slabs, every sample computes its maps anew.
 What grows with every slice is the volume itself: the source in model
-units, what the model is shown of it, the sample, and the result.
+units, what the model is shown of it (between MR and CT in two contrasts), the sample,
+and the result.
 
 ```
 midiffusion benchmark speed --parts growth --json benchmarks/speed_growth_NAME.json

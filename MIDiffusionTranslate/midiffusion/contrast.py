@@ -18,8 +18,9 @@ from .intensity import CT_WINDOW
 
 # MR to a model of CT: bone and air keep their distance from tissue, tissues come close together.
 _TISSUE, _STEEPNESS = 0.7, 2.5
-# CT to a model of MR: Hounsfield units, and model units as T1 and FLAIR have them for fat, fluid,
-# brain and bone. Fluid and brain are further apart still in MR, but so would be a CT's noise.
+# CT to a model of MR: Hounsfield units, and model units in the order of T1 and FLAIR, where bone is
+# darkest, then fluid, then brain. In MR fluid and brain are further apart still, and fat is
+# brighter; but the steeper the curve, the more of a CT's noise it shows.
 _CT_AS_MR = (
     (-1000, -700, -200, -100, -20, 0, 35, 70, 150, 300, 1800),
     (0.0, 0.03, 0.3, 0.5, 0.4, 0.3, 0.5, 0.55, 0.4, 0.25, 0.0),
@@ -30,16 +31,16 @@ def nearer_contrast(source: Tensor, *, source_is_ct: bool, target_is_ct: bool) -
     """A source as a model is shown it by its LMI maps.
 
     Args:
-        source: of any shape, as `SourceIntensity` makes it: [0, 1.25], air at 0.
-        source_is_ct, target_is_ct: else they are MR.
+        source: [S, 1, H, W], float32, as `SourceIntensity` makes it: [0, 1.25], air at 0.
+        source_is_ct, target_is_ct: whatever is no CT is treated as MR.
 
     Returns:
-        Like `source`; where both are of one kind, the source itself.
+        Like `source`, [0, 0.7]; where both are of one kind, the source itself.
     """
     if source_is_ct == target_is_ct:
         return source
     if target_is_ct:
-        return _TISSUE * torch.tanh(_STEEPNESS * source)
+        return torch.tanh(source * _STEEPNESS).mul_(_TISSUE)
     hounsfield, values = _CT_AS_MR
     places = np.interp(hounsfield, *CT_WINDOW)
     shown = np.empty(source.shape, np.float32)

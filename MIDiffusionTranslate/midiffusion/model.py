@@ -219,8 +219,7 @@ class TranslationModel:
         return WINDOW_CT_MM if with_ct else WINDOW_MM
 
     def shown(self, source: Tensor, volume: Volume) -> Tensor:
-        """The volume's slices as the LMI maps are made of them: like `source`, what `source_slices`
-        made of it."""
+        """What LMI maps are made of: like `source`, which `source_slices` made of the volume."""
         ct = is_ct(volume.data, volume.modality)
         return nearer_contrast(source, source_is_ct=ct, target_is_ct=self._makes_ct)
 
@@ -247,7 +246,7 @@ class TranslationModel:
         batches = SliceBatches(source.device)
         # Where the source shows nothing, but for a rim of a pixel, there is air.
         rim = batches.map(len(source), lambda part: grow(head_of(source[part].cpu()), 1)[:, 0] > 0)
-        head = rim.numpy()
+        inside_head = rim.numpy()
         deep = None
         if window_mm is not None and in_layers(window_mm):
             place, pixel_mm = (grid.rows.inside, grid.columns.inside), self.card.pixel_mm
@@ -264,12 +263,12 @@ class TranslationModel:
                 if plain is not None:
                     plain.add_(x, alpha=1 / plan.samples)
                 if window_mm is None:
-                    value = grid.to_volume(x[:, 0].cpu().numpy() * head)
+                    value = grid.to_volume(x[:, 0].cpu().numpy() * inside_head)
                 else:
                     sigma = window_mm / self.card.pixel_mm
                     fitted = local_fit(x[:, 0], source[:, 0], deep, sigma, plan.gap)
                     weights = (one for some in fitted for one in some.cpu().numpy())
-                    inside = (one * mask for one, mask in zip(weights, head, strict=True))
+                    inside = (one * mask for one, mask in zip(weights, inside_head, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)
                 np.maximum(value, 0, out=value)
                 if mean is None or squares is None:

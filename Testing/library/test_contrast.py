@@ -7,20 +7,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from midiffusion import model as model_module
 from midiffusion.contrast import nearer_contrast
+from midiffusion.evaluation.baselines import Budget, slices
+from midiffusion.evaluation.baselines.published import Published
+from midiffusion.evaluation.baselines.regressor import Regressor
+from midiffusion.evaluation.baselines.scratch import FromScratch
 from midiffusion.evaluation.baselines.slices import source_slices
 from midiffusion.intensity import HounsfieldIntensity, SourceIntensity
 from midiffusion.model import TranslationModel
+from midiffusion.training.configuration import TrainingConfig
 from midiffusion.volume import Volume
+from toys import discs
 
 HU = {"air": -1000.0, "fat": -100.0, "fluid": 0.0, "brain": 35.0, "skull": 1200.0}
 
 
 def _of_ct(values: dict[str, float]) -> dict[str, float]:
     """How a model of MR is shown Hounsfield units."""
-    data = np.array(list(values.values()), np.float32).reshape(1, 1, -1)
-    units, _ = SourceIntensity().forward(data, "CT")
-    shown = nearer_contrast(torch.from_numpy(units), source_is_ct=True, target_is_ct=False)
+    data = np.array(list(values.values()), np.float32).reshape(1, 1, 1, -1)
+    units, _ = SourceIntensity().forward(data[0], "CT")
+    shown = nearer_contrast(torch.from_numpy(units)[None], source_is_ct=True, target_is_ct=False)
     assert shown.dtype == torch.float32 and shown.shape == data.shape
     return dict(zip(values, shown.flatten().tolist(), strict=True))
 
@@ -40,12 +47,12 @@ def test_tissues_of_mr_come_close_and_none_of_them_near_air():
     assert tissues[0] - bone > 0.25  # wider than in the source, where it is as much
 
 
-def test_ct_has_the_order_of_t1():
+def test_ct_has_bone_below_fluid_below_brain():
     shown = _of_ct(HU)
     assert shown["air"] == 0
     assert 0 < shown["skull"] < shown["fluid"] < shown["brain"]
     assert shown["brain"] - shown["fluid"] > 0.15  # a kernel's width
-    assert shown["fat"] >= shown["brain"]
+    assert shown["fat"] == pytest.approx(shown["brain"], abs=0.01)
 
 
 def test_noise_of_a_ct_stays_below_a_kernels_width():
@@ -76,9 +83,56 @@ def test_a_model_and_its_rivals_are_shown_the_same(card, denoiser, source_is_ct,
     assert torch.equal(shown, source) == (source_is_ct == target_is_ct)
 
 
-def test_a_translation_samples_from_what_is_shown(card, denoiser, monkeypatch):
+def test_maps_and_agreement_see_what_is_shown_and_the_rest_the_source(card, denoiser, monkeypatch):
+    seen: dict[str, torch.Tensor] = {}
+
+    def noted(name: str, place: int):
+        real = getattr(model_module, name)
+
+        def call(*arguments, **named):
+            seen[name] = arguments[place].clone()
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(model_module, name, call)
+
+    for name, place in (("draw_samples", 2), ("agreement_slices", 0), ("local_fit", 1)):
+        noted(name, place)
     card = replace(card, intensity=HounsfieldIntensity().to_dict())
-    model = TranslationModel(card, denoiser)
-    result = model.translate(_volume(ct=False), device="cpu").volume.data
-    monkeypatch.setattr(TranslationModel, "shown", lambda self, source, volume: source)
-    assert np.abs(model.translate(_volume(ct=False), device="cpu").volume.data - result).max() > 1
+    TranslationModel(card, denoiser).translate(_volume(ct=False), device="cpu", agreement=True)
+    source = seen["local_fit"][:, None]
+    assert source.max() > 0.3
+    shown = nearer_contrast(source, source_is_ct=False, target_is_ct=True)
+    torch.testing.assert_close(seen["draw_samples"], shown)
+    torch.testing.assert_close(seen["agreement_slices"], shown)
+
+
+NETWORK = {"channels": (8, 8)}
+OWN = TrainingConfig({}, (), {"kind": "percentile"}, network=NETWORK, batch=2)
+
+
+@pytest.mark.parametrize(
+    ("method", "nearer"),
+    [
+        (lambda: Regressor(paired=False, size=16, network=NETWORK), True),
+        (lambda: Regressor(paired=True, size=16, network=NETWORK), False),
+        (lambda: FromScratch("own", OWN, size=16, evaluations=2), True),
+        (lambda: FromScratch("own", OWN, size=16, evaluations=2, nearer=False), False),
+        (lambda: Published(size=16, network=NETWORK), False),
+    ],
+    ids=["regressor", "paired", "own", "own, as it is", "published"],
+)
+def test_only_zero_shot_methods_of_our_own_training_are_shown_the_nearer(
+    method, nearer, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(slices, "nearer_contrast", lambda x, **kinds: asked.append(kinds) or x)
+    subjects = [replace(subject, target_modality="CT") for subject in discs(2, side=16)]
+    fitted = method()
+    fitted.fit(subjects, Budget(steps=1))
+    asked.clear()
+    fitted.translate(subjects[0].source)
+    assert asked == [{"source_is_ct": False, "target_is_ct": True}] * nearer
+    if isinstance(fitted, FromScratch):
+        asked.clear()
+        fitted.sampled("another").translate(subjects[0].source)
+        assert len(asked) == nearer

@@ -161,6 +161,23 @@ def test_an_empty_source_is_the_unconditional_model(tiny):
         torch.testing.assert_close(empty.channels(x, sigma), torch.zeros(2, 2, 32, 32))
 
 
+def test_the_real_draw_is_of_what_the_model_shows(tiny):
+    source = replace(_subjects(1)[0].source, modality="T1")
+    (subject,) = model_sources([replace(_subjects(1)[0], source=source)], slices=2)
+    assert subject.source.modality == "T1"  # which decides what is shown
+    given = []
+
+    def nothing(slices, volume):
+        given.append(volume)
+        return torch.zeros_like(slices)
+
+    blank = sampler_of(SimpleNamespace(**{**vars(tiny), "shown": nothing}), None, "cpu")
+    empty = replace(subject.source, data=np.zeros_like(subject.source.data))
+    made = blank(subject.source, 0)
+    assert given == [subject.source]
+    np.testing.assert_array_equal(made, sampler_of(tiny, None, "cpu")(empty, 0))
+
+
 def test_the_real_draw_follows_condition_and_seed(tiny):
     draw = sampler_of(tiny, None, "cpu")
     first, second = (s.source for s in model_sources(_subjects(2), slices=2))

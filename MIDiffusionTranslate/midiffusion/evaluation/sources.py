@@ -55,8 +55,8 @@ def judge(volume: Volume, card: ModelCard) -> Judgement:
 
     units, _ = SourceIntensity().forward(volume.data, volume.modality)
     grid = SliceGrid.of(volume, card.pixel_mm, card.orientation, 1)
-    shown = source_slices(volume, units, grid, card.pixel_mm, torch.device("cpu"))
-    return Familiar.from_dict(card.familiar).judge(shown[:, 0].numpy(), card.pixel_mm)
+    slices = source_slices(volume, units, grid, card.pixel_mm, torch.device("cpu"))
+    return Familiar.from_dict(card.familiar).judge(slices[:, 0].numpy(), card.pixel_mm)
 
 
 def wilson(found: int, of: int) -> Interval:

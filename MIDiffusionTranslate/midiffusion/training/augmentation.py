@@ -163,8 +163,9 @@ class RandomContrast:
             intensity in the source (a brain in CT) can have many in the target.
         texture: largest relative amplitude of structure that is not in the target: an MR source
             shows much in the brain that a CT does not.
-        suppression: share of images whose fat is dark in the source alone. What is much brighter
-            than most of the head is taken for fat, so use it for a T1 target, where that is so.
+        suppression: share of images whose fat is dark in the source alone, whatever the intensity
+            map made of it. What is much brighter than most of the head in the target is taken for
+            fat (and vessels and bright lesions with it): meant for T1, where fat is brightest.
         bias: largest amplitude of the logarithm of the bias field.
         blur: largest standard deviation of the blur, pixels.
         noise: largest standard deviation of the noise, model units.
@@ -257,13 +258,13 @@ class RandomContrast:
         return (1 + amplitude * field).clamp_min(0.05)
 
     def _fat(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Factors up to 1, like `images`: low where there is fat, if it is to be suppressed."""
+        """Factors up to 1, to multiply `images` by: low where there is fat to be suppressed."""
         count = len(images)
         if not self.suppression:
             return torch.ones(count, 1, 1, 1)
         chosen = torch.rand(count, 1, 1, 1, generator=generator) < self.suppression
         left = _uniform((count, 1, 1, 1), 0.05, 0.5, generator)
-        # On T1 the brain's own bright tissue reaches 1.3 times the middle of the head.
+        # On T1 most of the brain is below 1.3 times the middle of the head.
         edge = _uniform((count, 1, 1, 1), 1.4, 2.0, generator)
         middle = _middle_of_head(images)[:, None, None, None].nan_to_num(1.0)
         fat = torch.sigmoid((images / middle - edge) / 0.1)

@@ -86,9 +86,9 @@ class Published(FromScratch):
             size=size,
             evaluations=STEPS,
             sampler="euler_maruyama",
+            nearer=False,
             device=device,
         )
-        self._nearer = False
 
     def _loss(self, denoiser: Denoiser, x0: Tensor, random: torch.Generator) -> Tensor:
         x0 = moved(self._config, x0, random)

@@ -34,7 +34,8 @@ class FromScratch:
 
     name: of the row. config: all that a training configuration says of LMI, contrast, noise levels
     and network. size: side in pixels of the slices. evaluations, samples, sampler: as in
-    `translate` of a model. device: of torch.
+    `translate` of a model. nearer: whether the source is shown as `contrast` says. device: of
+    torch.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class FromScratch:
         evaluations: int = 10,
         samples: int = 1,
         sampler: str = "dpmpp_2m",
+        nearer: bool = True,
         device: str = "cpu",
     ) -> None:
         self.name = name
@@ -55,7 +57,8 @@ class FromScratch:
         self._evaluations, self._samples = evaluations, samples
         self._sampler = SAMPLERS[sampler]
         self._weight, self._gradient = 1.0, 0.0
-        self._nearer = True
+        self._nearer = nearer
+        self._target: str | None = None
         self._device = torch.device(device)
         self._average: PowerAverage | None = None
 
@@ -89,19 +92,19 @@ class FromScratch:
         samples: int = 1,
         weight: float = 1.0,
         gradient: float = 0.0,
-        nearer: bool = True,
+        nearer: bool | None = None,
     ) -> FromScratch:
         """The same trained model as another row, sampled in another way.
 
         weight: of classifier-free guidance (arXiv 2207.12598, eq. 6 in the denoiser's terms),
         D = D_u + weight (D_c - D_u), D_u being the same weights without a condition; 0 is the prior
         alone, anything but 0 and 1 costs two networks at every evaluation. gradient: scale of
-        `lmi_guidance` on top of that. nearer: whether the source is shown as `contrast` says.
+        `lmi_guidance` on top of that. nearer: as in the constructor; as it was if None.
         """
         other = copy.copy(self)
         other.name, other._evaluations, other._samples = name, evaluations, samples
         other._weight, other._gradient = weight, gradient
-        other._nearer = nearer
+        other._nearer = self._nearer if nearer is None else nearer
         return other
 
     def translate(self, slices: Volume) -> NDArray[np.float32]:

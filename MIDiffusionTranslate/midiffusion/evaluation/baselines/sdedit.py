@@ -1,8 +1,9 @@
 """SDEdit (Meng et al., arXiv 2108.01073): noise the source, then denoise it by the target's prior.
 
 The prior is that of a bundle, its unconditional branch: the same weights as our own row, with every
-LMI map blank, so that the row says what the maps are worth. The source is put on the scale that it
-has in our own path (0 to 1 in the head), noised to one level, and the sampler runs from there. The
+LMI map blank, so that the row says what the maps are worth. The source is put on the scale and,
+between MR and CT, in the contrast that it has in our own path (see `contrast`; it gains by that in
+both directions), noised to one level, and the sampler runs from there. The
 level trades faithfulness to the source (low) for likeness to the target (high).
 """
 
@@ -116,7 +117,7 @@ class SDEdit:
         units, _ = SourceIntensity().forward(acquired.data, acquired.modality)
         pixel_mm = self._model.card.pixel_mm
         source = model.source_slices(acquired, units, grid, pixel_mm, self._device)
-        return self._model.shown(source, acquired)  # an edit, too, is better begun near the target
+        return self._model.shown(source, acquired)
 
     def _example(self, subject: Subject) -> tuple[Tensor, NDArray[np.float32], NDArray[np.bool_]]:
         """Source [1, 1, H, W], target and head [1, H, W] of the middle slice, on the model grid."""

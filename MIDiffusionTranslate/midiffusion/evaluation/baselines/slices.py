@@ -46,8 +46,8 @@ def paired_slices(name: str, train: Sequence[Subject], size: int) -> tuple[Tenso
 def source_slices(slices: Volume, size: int, shown_to: str | None = None) -> Tensor:
     """A source, [S, 1, size, size] in [0, 1.25], on the scale that it has in our own path too.
 
-    shown_to: modality of a target, in whose model's contrast (see `contrast`) it is shown; None for
-    those who have learnt from sources as they are, or are published without.
+    shown_to: modality of the target, for methods that are shown a source as its model is (see
+    `contrast`); None: as it is, for those that learn from sources or are published so.
     """
     acquired = as_acquired(slices)
     data, _ = SourceIntensity().forward(acquired.data, acquired.modality)
