@@ -76,7 +76,7 @@ def test_texture_is_structure_where_the_target_has_none():
     assert float(shown.median()) > 0.03
 
 
-def test_suppression_takes_the_fat_and_leaves_the_order_of_the_brain():
+def test_suppression_takes_the_fat_and_leaves_the_brain():
     images = torch.zeros(64, 1, 64, 64)
     images[..., 4:-4, 4:-4] = 1.0  # fat, round
     images[..., 8:-8, 8:-8] = 0.4  # grey matter
