@@ -1,4 +1,4 @@
-"""The contrast in which a source is shown to a model of the other kind: MR to one of CT, or CT.
+"""The contrast that a model of the other kind sees: an MR for one of CT, a CT for one of MR.
 
 LMI maps tell where neighbours differ by more than the width of a kernel, and hardly which of them
 is brighter. So a fixed curve of the source's intensities decides which of its structure they show.

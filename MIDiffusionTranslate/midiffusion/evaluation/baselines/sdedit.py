@@ -3,8 +3,8 @@
 The prior is that of a bundle, its unconditional branch: the same weights as our own row, with every
 LMI map blank, so that the row says what the maps are worth. The source is put on the scale and,
 between MR and CT, in the contrast that it has in our own path (see `contrast`; it gains by that in
-both directions), noised to one level, and the sampler runs from there. The
-level trades faithfulness to the source (low) for likeness to the target (high).
+both directions), noised to one level, and the sampler runs from there. The level trades
+faithfulness to the source (low) for likeness to the target (high).
 """
 
 from __future__ import annotations
