@@ -41,9 +41,11 @@ def _percentile_in_head(data: np.ndarray, percentile: float) -> float:
     return float(np.percentile(data[mask], percentile)) if mask.any() else 1.0
 
 
-# Model units: where the high percentile of most results from whole heads lies (0.7 to 0.9, since a
-# mean of what is likely is not as bright as the brightest).
-_LEAST_BRIGHT = 0.75
+# Model units: the high percentile of most results from whole heads (0.7 to 0.9, since a mean of what
+# is likely is not as bright as the brightest), and what it is in brains alone (up to the first of
+# two) and in whole heads (from the second), where fat-suppressed ones are the darkest.
+_BRIGHT_HEAD = 0.75
+_BRAIN_ALONE, _WHOLE_HEAD = 0.5, 0.56
 _MOST_GAIN = 2.5  # a brain needs 2; what is darker still is no head
 
 
@@ -66,10 +68,14 @@ class PercentileIntensity:
         """What a result [...] in model units is to be multiplied by, 1 to `_MOST_GAIN`.
 
         A model makes a brain as bright as it is beside skin and marrow, whether the source has them
-        or not. So where the high percentile is below `_LEAST_BRIGHT`, it is brought there.
+        or not. So where the high percentile is that of a brain alone, it is brought to that of most
+        heads. The result of a whole head has its scale, even if its fat is suppressed.
         """
         bright = _percentile_in_head(_some(data), self.percentile)
-        return min(max(1.0, _LEAST_BRIGHT / bright), _MOST_GAIN) if bright > 0 else 1.0
+        if bright <= 0:
+            return 1.0
+        alone = float(np.interp(bright, (_BRAIN_ALONE, _WHOLE_HEAD), (1.0, 0.0)))
+        return min(1 + alone * (_BRIGHT_HEAD / bright - 1), _MOST_GAIN)
 
     def inverse(self, data: np.ndarray) -> np.ndarray:
         """Model units -> float32, 1 becomes `unit`."""

@@ -105,8 +105,8 @@ class TranslationModel:
         maps, on its own larger pixels and down to the card's sigma_min, in 8 steps by default.
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
-        percentile inside the head nominally at 1000 (what is darker is brought to 750, as a brain
-        without its skull has to be; the provenance's `gain`). A source unlike anything the model
+        percentile inside the head nominally at 1000 (a brain without its skull is brought to 750,
+        which most heads have; the provenance's `gain`). A source unlike anything the model
         can serve is translated all the same, with the warning UnlikelySource, whose sentence is the
         provenance's `warning`. Raises InvalidVolume, InvalidParameter, DeviceUnavailable and
         OutOfMemory.

@@ -170,8 +170,11 @@ def test_percentile_map_and_its_inverse():
     np.testing.assert_array_equal(PercentileIntensity(unit=50).inverse([0.0, 1.0]), [0, 50])
 
 
-@pytest.mark.parametrize(("bright", "gain"), [(1.1, 1.0), (0.8, 1.0), (0.375, 2.0), (0.01, 2.5)])
-def test_a_dark_result_is_brought_to_where_heads_are(bright, gain):
+@pytest.mark.parametrize(
+    ("bright", "gain"),
+    [(1.1, 1.0), (0.6, 1.0), (0.53, 1 + 0.22 / 0.53 / 2), (0.375, 2.0), (0.01, 2.5)],
+)
+def test_a_brain_is_brought_to_where_heads_are_and_a_head_is_left(bright, gain):
     y, x = np.mgrid[:200, :200] - 100
     brain = np.where(np.hypot(x, y) < 60, 0.9 * bright, 0.0)
     brain[np.hypot(x, y) < 20] = bright
