@@ -118,6 +118,13 @@ def test_rows_of_other_settings_are_not_mixed(arguments, monkeypatch):
         ablation.main([*arguments, "as shipped"])
 
 
+def test_rows_of_other_code_are_not_mixed(arguments, monkeypatch):
+    ablation.main([*arguments, "as shipped"])
+    monkeypatch.setattr(ablation, "code_version", lambda module: f"{module}, changed")
+    with pytest.raises(InvalidParameter, match="other code"):
+        ablation.main([*arguments, "as shipped"])
+
+
 def test_a_direction_that_is_none_is_refused(arguments):
     with pytest.raises(InvalidParameter, match="heads has no direction 'ct'; choose from mr:ct"):
         ablation.main(["--direction", "ct", *arguments, "as shipped"])

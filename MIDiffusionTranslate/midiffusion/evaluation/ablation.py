@@ -6,7 +6,8 @@ scored on the frozen validation subjects, all at 64 x 64 with a small network: a
 on a GPU takes minutes on a CPU. What wins here need not win at full size and budget; what loses
 clearly hardly will.
 
-A row that the result file of `--json` already has, with the same settings, is not computed again.
+A row that the result file of `--json` already has, with the same settings and the same code, is not
+computed again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..training.configuration import TrainingConfig
 from .baselines.method import Budget
 from .bootstrap import interval
 from .cells import digest
+from .codeversion import code_version
 from .datasets import Subject
 from .options import add_run, add_seed, command, require
 from .report import estimate_text, markdown_table, say, write_json
@@ -43,7 +45,7 @@ ROWS: dict[str, Mapping[str, Any]] = {
     SHIPPED: {},
     "mean of 4 samples": {"samples": 4},
     "1 evaluation": {"evaluations": 1},
-    "source in its own contrast": {"nearer": False},
+    "source in its own contrast": {"contrast": {"for_ct": False}, "nearer": False},
     "contrast as it is": {"contrast": _PLAIN, "extraction": 0.0, "cut": 0.0},
     "order of intensities kept": {"contrast": {"mapping": "monotone", "plateaus": 0.0}},
     "no texture": {"contrast": {"texture": 0.0}},
@@ -77,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
     shipped = TrainingConfig.for_target(target)
     settings = {
         **run.settings,
+        "code": code_version(__name__),
         "configuration": digest(shipped.to_dict()),
         "size": SIZE,
         "steps": options.steps,
@@ -175,7 +178,7 @@ def _known(path: Path | None, settings: Mapping[str, object]) -> dict[str, Any]:
         if all(report.get(key) == value for key, value in settings.items()):
             return dict(report)
         raise InvalidParameter(
-            f"{path} holds rows of other settings; name another file, or remove it."
+            f"{path} holds rows of other settings or other code; name another file, or remove it."
         )
     return {**settings, "rows": {}}
 
