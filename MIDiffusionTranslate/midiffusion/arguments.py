@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
 from .names import is_device
@@ -29,3 +30,11 @@ def device_name(text: str) -> str:
     if not is_device(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cuda, cuda:<number>, mps or cpu")
     return text
+
+
+def existing_folder(text: str) -> Path:
+    """The argument of --model-folder: a mistyped one would be taken for one without models."""
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
+    return folder

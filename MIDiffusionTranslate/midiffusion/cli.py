@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, memory, registry
-from .arguments import Arguments, UsageError, device_name
+from .arguments import Arguments, UsageError, device_name, existing_folder
 from .errors import (
     Cancelled,
     DependencyMissing,
@@ -128,7 +128,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     add("--uncertainty", metavar="OUT2", type=Path, help="write the samples' standard deviation")
     add("--no-detail", action="store_true", help="LMI alone: take no detail from the source")
     add("--device", default="auto", type=device_name, help="auto (default), cuda[:i], mps or cpu")
-    add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
+    add("--model-folder", metavar="DIR", type=existing_folder, help="folder with more models")
     add("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(command=translate)
 
@@ -143,7 +143,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=text)
         if name != "list":
             action.add_argument("model", metavar="ID", help="model, by id or by folder")
-        action.add_argument("--model-folder", metavar="DIR", type=Path)
+        action.add_argument("--model-folder", metavar="DIR", type=existing_folder)
         action.add_argument("--json", action="store_true", help="print the result as JSON")
         action.set_defaults(command=command)
     action = actions.add_parser("download", help="fetch a model into a folder of models")

@@ -189,12 +189,19 @@ def _fill_value(values: np.ndarray) -> float | None:
     return float(found[most]) if 2 * count[most] >= edges.size else None
 
 
+_BRIGHTEST_MEDIAN_HU = 60  # half of a head in CT is brain, fluid, muscle and fat
+
+
 def is_ct(data: np.ndarray, modality: str = "") -> bool:
     """Whether values are Hounsfield units: modality says "CT", or there is air near -1000 and most
-    of the rest is soft tissue near 0, which only CT has."""
+    of the rest is soft tissue near 0, which only CT has. (An MR can have a fill value there, but
+    nothing else below 0, and its tissue is where chance put it.)"""
     if modality.upper() == "CT":
         return True
     values = _some(data)
+    filled = values[values > values.min()]
+    if filled.size and filled.min() >= 0 and np.median(filled) > _BRIGHTEST_MEDIAN_HU:
+        return False
 
     def share(low: float, high: float) -> float:
         return float(np.mean((values >= low) & (values <= high)))

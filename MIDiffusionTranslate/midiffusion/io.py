@@ -21,7 +21,7 @@ ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-_NIFTI_DESCRIPTION = 79  # characters
+_NIFTI_DESCRIPTION = 79  # bytes
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
@@ -131,9 +131,9 @@ def write_volume(
     """Writes a volume under a temporary name in the same folder, then renames it: at any time
     there is the complete file or none (or the one that was there before).
 
-    attributes: kept as key/value pairs in NRRD and MHA, as the description (79 characters) in
-    NIfTI. Raises UnwritableTarget, DiskFull and InvalidVolume (see `Volume.check`, which allows
-    a constant volume here).
+    attributes: kept as key/value pairs in NRRD and MHA, as the description (79 bytes) in NIfTI.
+    Raises UnwritableTarget, DiskFull and InvalidVolume (see `Volume.check`, which allows a constant
+    volume here).
     """
     write_volumes([(path, volume)], attributes)
 
@@ -193,7 +193,8 @@ def _stored_attributes(path: Path, attributes: Mapping[str, object]) -> dict[str
         return {}
     if _ending(path).startswith(".nii"):
         text = "; ".join(f"{key}={value}" for key, value in attributes.items())
-        return {"ITK_FileNotes": text[:_NIFTI_DESCRIPTION]}
+        kept = text.encode()[:_NIFTI_DESCRIPTION]  # it may end within a character
+        return {"ITK_FileNotes": kept.decode(errors="ignore")}
     return {str(key): str(value) for key, value in attributes.items()}
 
 

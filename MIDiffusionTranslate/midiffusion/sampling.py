@@ -20,7 +20,7 @@ from .device import memory_bytes
 from .lmi.layer import Responses
 from .noise import VESDE, geometric_sigmas
 from .precision import computing_in
-from .samplers import Noise, Sampler
+from .samplers import Denoise, Noise, Sampler
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,13 @@ class Progress:
 
 OnStep = Callable[[Progress], None]
 
-# What samplers keep of a slice beside its maps, at most: state, noise, estimates and their sums.
-_STATE_IMAGES = 6
+# What samplers keep of a slice beside its maps, at most: state, noise, estimates and their sums,
+# the first estimate.
+_STATE_IMAGES = 7
+# Standard deviation, pixels (12 mm), of the mean that the starting noise is taken relative to.
+# Chosen on training subjects, as `Brightness` was (docs/results.md).
+_COARSE = 7.2
+_SHOWN = 0.1  # model units: what an estimate has above it counts for its brightness
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def draw_samples(
     report = _Report(plan, len(source), len(slabs), device, on_step)
     sigmas = geometric_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
 
-    def sampled(condition: LMICondition, noise: Noise) -> Tensor:
+    def sampled(condition: LMICondition, noise: Noise, brightness: Brightness) -> Tensor:
         def denoise(x: Tensor, sigma: float) -> Tensor:
             level = x.new_full((1,), sigma)  # made there: a copied number would make us wait
 
@@ -111,19 +116,23 @@ def draw_samples(
             report.evaluation_done(estimate)
             return estimate
 
-        return plan.sampler.sample(denoise, plan.sde.prior(noise(0)), sigmas, noise=noise)
+        start = plan.sde.prior(without_coarse(noise(0)))
+        made = plan.sampler.sample(brightness.of_first(denoise), start, sigmas, noise=noise)
+        brightness.compare(made)
+        return made
 
     condition: LMICondition | None = None
     for sample in range(plan.samples):
         noise = SharedNoise(plan.seed, sample, source, plan.gap)
+        brightness = Brightness()
         made = torch.empty_like(source)
         for slab in slabs:
             if condition is None:
                 condition = _condition(source[slab], lmi, batches)
-            made[slab] = sampled(condition, partial(noise, part=slab))
+            made[slab] = sampled(condition, partial(noise, part=slab), brightness)
             if len(slabs) > 1 or sample + 1 == plan.samples:
                 condition = None  # most of what a run holds: what comes next needs the room
-        yield made
+        yield made.mul_(brightness.gain())
 
 
 def _condition(source: Tensor, lmi: LMISettings, batches: SliceBatches) -> LMICondition:
@@ -136,6 +145,63 @@ def _condition(source: Tensor, lmi: LMISettings, batches: SliceBatches) -> LMICo
         entropy = batches.map(count, lambda part: cross.responses(source[part]).entropy)
         known = Responses(source, entropy)
     return LMICondition(source, lmi, self_maps=maps, responses=known)
+
+
+def without_coarse(noise: Tensor) -> Tensor:
+    """Noise less its own local mean (Gaussian, periodic).
+
+    Coarse noise at the start decides on brightness and contrast over whole regions, of which the
+    source says little: what is left to it differs from seed to seed by a tenth and more. Without,
+    a sample starts where the prior has its middle in all that is coarse, and is free in the rest.
+
+    Args:
+        noise: [S, 1, H, W]; the result is like it.
+    """
+    height, width = noise.shape[-2:]
+    frequency = _frequency(height, width).to(noise.device)
+    fine = 1 - torch.exp(-((_COARSE * frequency) ** 2) / 2)
+    # Each by itself: the last bit depends on how many there are.
+    waves = (torch.fft.rfft2(one) * fine for one in noise)
+    return torch.stack([torch.fft.irfft2(wave, s=(height, width)) for wave in waves])
+
+
+class Brightness:
+    """Keeps a sample, all slices of it, as bright as the first estimate that led to it.
+
+    At the highest noise level the state says nothing, and the estimate is the mean of what is
+    likely. Samples come out darker than their mean is, by a few per cent: the network is not of one
+    mind at all levels.
+    """
+
+    def __init__(self) -> None:
+        self._first: Tensor | None = None
+        self._wanted: list[Tensor] = []  # by slice, so that slabs make no difference
+        self._found: list[Tensor] = []
+
+    def of_first(self, denoise: Denoise) -> Denoise:
+        """The same denoiser, whose next estimate is the first of some slices."""
+        self._first = None
+
+        def noted(x: Tensor, sigma: float) -> Tensor:
+            estimate = denoise(x, sigma)
+            if self._first is None:
+                self._first = estimate.clone()
+            return estimate
+
+        return noted
+
+    def compare(self, made: Tensor) -> None:
+        """Takes these slices into account, [S, 1, H, W], of which the first estimate is known."""
+        assert self._first is not None  # every sampler evaluates
+        shown = self._first > _SHOWN
+        self._wanted.append((self._first * shown).sum(dim=(1, 2, 3)))
+        self._found.append((made * shown).sum(dim=(1, 2, 3)))
+        self._first = None
+
+    def gain(self) -> Tensor:
+        """What the sample is to be multiplied by; 1 where it shows nothing."""
+        wanted, found = torch.cat(self._wanted).sum(), torch.cat(self._found).sum()
+        return torch.where((wanted > 0) & (found > 0), wanted / found, torch.ones_like(wanted))
 
 
 class SharedNoise:
@@ -186,13 +252,18 @@ class SharedNoise:
             while True:
                 yield one
         height, width = shape[-2:]
-        rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
-        kept = torch.exp(-self._gap * 2 * torch.pi * torch.hypot(rows, columns))
+        kept = torch.exp(-self._gap * _frequency(height, width))
         renewed = (1 - kept**2).sqrt()
         wave = torch.fft.rfft2(torch.randn(shape, generator=generator))
         while True:
             yield torch.fft.irfft2(wave, s=(height, width))
             wave = kept * wave + renewed * torch.fft.rfft2(torch.randn(shape, generator=generator))
+
+
+def _frequency(height: int, width: int) -> Tensor:
+    """Of every wave of `rfft2`, radians a pixel."""
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    return 2 * torch.pi * torch.hypot(rows, columns)
 
 
 class Told:

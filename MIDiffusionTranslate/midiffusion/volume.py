@@ -75,6 +75,11 @@ class Volume:
                 f"The volume is constant (every voxel is {float(low):g}): there is nothing to "
                 "translate, choose a volume that shows anatomy."
             )
+        if ((self.data == low) | (self.data == high)).all():
+            raise InvalidVolume(
+                f"The volume has two values only, {float(low):g} and {float(high):g}: that is a "
+                "mask, choose the scan that it was made of."
+            )
 
     def check_geometry(self) -> None:
         """The part of `check` that concerns ijkToRAS."""

@@ -123,6 +123,10 @@ def test_ct_whose_air_is_one_value_is_recognised_too():
     assert is_ct(np.where(layers()["air"], -1000, ct()))
 
 
+def test_an_mr_with_a_fill_value_of_ct_is_no_ct():
+    assert not is_ct(np.where(layers()["air"], -1024, 200 * mr() / mr().max()))
+
+
 def test_named_ct_needs_no_air_to_be_recognised():
     inside = ct()[:, 20:-20, 22:-22]  # no air in the field of view
     result, scale = SourceIntensity().forward(inside, "CT")

@@ -64,6 +64,15 @@ def test_attributes_are_kept(tmp_path):
     write_volume(tmp_path / "b.nii", volume, {"long": "x" * 200})
 
 
+@pytest.mark.parametrize("before", range(3))
+def test_attributes_in_other_letters_are_kept(tmp_path, before):
+    """Of a letter of several bytes none, one or more may be beyond the end."""
+    attributes = {"name": "a" * before + "Müller" * 30}
+    write_volume(tmp_path / "a.nii.gz", oblique_volume(False), attributes)
+    kept = sitk.ReadImage(str(tmp_path / "a.nii.gz")).GetMetaData("descrip")
+    assert kept and f"name={attributes['name']}".startswith(kept)
+
+
 def test_an_existing_file_is_replaced_whole(tmp_path):
     write_volume(tmp_path / "a.mha", oblique_volume(False))
     other = Volume(oblique_volume(False).data + 1, np.eye(4))

@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from midiffusion import batching
 from midiffusion.errors import Cancelled, OutOfMemory
-from midiffusion.sampling import Progress, SharedNoise
+from midiffusion.io import read_volume
+from midiffusion.model import load_model
+from midiffusion.sampling import Brightness, Progress, SharedNoise, without_coarse
+from midiffusion.volume import Volume
 
 RANGE = 1000.0  # of outputs
 
@@ -104,6 +108,60 @@ def test_noise_is_a_pure_function_of_seed_sample_and_key():
         correlation = np.corrcoef(noise[0].ravel(), other[0].ravel())[0, 1]
         assert abs(correlation) < 0.12
     assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
+
+
+def test_the_start_is_without_coarse_noise_and_white_in_all_that_is_fine():
+    """Against its definition: what is left of a wave is what its Gaussian mean leaves."""
+    side = 96
+    noise = torch.randn(60, 1, side, side, generator=torch.Generator().manual_seed(0))
+    ratio = torch.fft.fft2(without_coarse(noise)) / torch.fft.fft2(noise)
+    assert ratio[..., 0, 0].abs().max() < 1e-3  # the mean of the slice
+    gaussian = torch.from_numpy(
+        scipy.ndimage.gaussian_filter(noise.double().numpy(), (0, 0, 7.2, 7.2), mode="wrap")
+    )
+    assert (without_coarse(noise) - (noise - gaussian)).abs().max() < 1e-3
+    waves = ratio.abs().square().mean(dim=(0, 1))
+    assert waves[24:72, 24:72] == pytest.approx(1, abs=1e-4)  # four pixels a wave, and less
+
+
+@pytest.mark.parametrize("slabs", [[slice(0, 6)], [slice(0, 4), slice(4, 6)]])
+def test_a_sample_is_as_bright_as_its_first_estimate(slabs):
+    first = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    made = 0.5 * first + 0.1 * first.flip(0)
+    brightness, after = Brightness(), []
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        after.append(sigma)
+        return x if sigma == 40 else torch.zeros_like(x)  # later estimates do not count
+
+    for slab in slabs:
+        known = brightness.of_first(denoise)
+        known(first[slab], 40)
+        known(first[slab], 2)
+        brightness.compare(made[slab])
+    shown = first > 0.1
+    expected = first[shown].double().sum() / made[shown].double().sum()
+    assert float(brightness.gain()) == pytest.approx(float(expected), rel=1e-5)
+    assert after == [40, 2] * len(slabs)
+
+
+def test_what_shows_nothing_keeps_its_brightness():
+    brightness = Brightness()
+    brightness.of_first(lambda x, sigma: x)(torch.full((2, 1, 4, 4), 0.01), 40)
+    brightness.compare(torch.full((2, 1, 4, 4), 0.02))
+    assert float(brightness.gain()) == 1
+
+
+def test_the_seed_does_not_decide_how_bright_a_head_is(root):
+    head = read_volume(root / "Resources" / "SampleData" / "openms_long19_T1W.nii.gz")
+    middle = slice(23, 26)
+    source = Volume(head.data[middle], head.ijkToRAS, "T1")
+    shown = source.data > head.data.mean()
+    flair = load_model("flair")
+    made = [flair.translate(source, seed=seed, device="cpu").volume.data for seed in range(4)]
+    levels = [float(one[shown].mean()) for one in made]
+    assert max(levels) < 1.03 * min(levels)
+    assert not np.array_equal(made[0], made[1])
 
 
 def test_noise_of_slices_is_shared_the_more_the_nearer_and_the_coarser():
