@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,7 +35,7 @@ def device_name(text: str) -> str:
 
 def existing_folder(text: str) -> Path:
     """The argument of --model-folder: a mistyped one would be taken for one without models."""
-    folder = Path(text).expanduser()
-    if not folder.is_dir():
+    folder = os.path.expanduser(text)
+    if not os.path.isdir(folder):
         raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
-    return folder
+    return Path(folder)

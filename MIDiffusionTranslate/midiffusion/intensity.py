@@ -45,7 +45,7 @@ def _percentile_in_head(data: np.ndarray, percentile: float) -> float:
 # what is likely is not as bright as the brightest), and what it is in brains alone (up to the first
 # of two) and in whole heads (from the second), where fat-suppressed ones are the darkest.
 _BRIGHT_HEAD = 0.75
-_BRAIN_ALONE, _WHOLE_HEAD = 0.5, 0.56
+_BRAIN_ALONE, _WHOLE_HEAD = 0.51, 0.55
 _MOST_GAIN = 2.5  # a brain needs 2; what is darker still is no head
 
 
@@ -189,18 +189,21 @@ def _fill_value(values: np.ndarray) -> float | None:
     return float(found[most]) if 2 * count[most] >= edges.size else None
 
 
-_BRIGHTEST_MEDIAN_HU = 60  # half of a head in CT is brain, fluid, muscle and fat
+# What a CT has below fluid, by its noise and fat alone, and where its middle is at the highest.
+_FLUID_HU, _LEAST_BELOW = -20.0, 0.02
+_BRIGHTEST_MEDIAN_HU = 60.0  # half of a head in CT is brain, fluid, muscle and fat
 
 
 def is_ct(data: np.ndarray, modality: str = "") -> bool:
     """Whether values are Hounsfield units: modality says "CT", or there is air near -1000 and most
     of the rest is soft tissue near 0, which only CT has. (An MR can have a fill value there, but
-    nothing else below 0, and its tissue is where chance put it.)"""
+    next to nothing else far below 0, and its tissue is where chance put it.)"""
     if modality.upper() == "CT":
         return True
     values = _some(data)
     filled = values[values > values.min()]
-    if filled.size and filled.min() >= 0 and np.median(filled) > _BRIGHTEST_MEDIAN_HU:
+    below = float(np.mean(filled < _FLUID_HU)) if filled.size else 0.0
+    if below < _LEAST_BELOW and filled.size and np.median(filled) > _BRIGHTEST_MEDIAN_HU:
         return False
 
     def share(low: float, high: float) -> float:

@@ -211,20 +211,22 @@ class TranslationModel:
                 f"Unknown sampler {sampler!r}: use one of {', '.join(SAMPLERS)}."
             )
         chosen = SAMPLERS[sampler]
-        return Plan(chosen, chosen.steps(steps), self.sde(detail), seed, samples)
+        levels, own_steps = self.sde(detail), chosen.steps(steps)
+        return Plan(chosen, own_steps, levels, seed, samples, absolute=self.makes_ct)
 
     def window_mm(self, volume: Volume) -> float:
         """Width of the neighbourhood in which the result follows this source."""
-        with_ct = self._makes_ct or is_ct(volume.data, volume.modality)
+        with_ct = self.makes_ct or is_ct(volume.data, volume.modality)
         return WINDOW_CT_MM if with_ct else WINDOW_MM
 
     def shown(self, source: Tensor, volume: Volume) -> Tensor:
         """What LMI maps are made of: like `source`, which `source_slices` made of the volume."""
         ct = is_ct(volume.data, volume.modality)
-        return nearer_contrast(source, source_is_ct=ct, target_is_ct=self._makes_ct)
+        return nearer_contrast(source, source_is_ct=ct, target_is_ct=self.makes_ct)
 
     @property
-    def _makes_ct(self) -> bool:
+    def makes_ct(self) -> bool:
+        """Whether the target is in Hounsfield units."""
         return isinstance(self._intensity, HounsfieldIntensity)
 
     def _mean_and_deviation(

@@ -54,12 +54,15 @@ _STATE_IMAGES = 7
 # Chosen on training subjects, as `Brightness` was (docs/results.md).
 _COARSE = 7.2
 _SHOWN = 0.1  # model units: what an estimate has above it counts for its brightness
+_MOST_GAIN = 1.25  # of a sample, either way; heads have needed up to 1.15
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is to be drawn: `samples` samples by `sampler` in `steps` of its own steps, for slices
-    `gap` pixels apart (0: all slices have the same noise)."""
+    `gap` pixels apart (0: all slices have the same noise). absolute: whether the target's units
+    have a scale of their own, as Hounsfield's; else a sample gets the `Brightness` of its first
+    estimate."""
 
     sampler: Sampler
     steps: int
@@ -67,6 +70,7 @@ class Plan:
     seed: int
     samples: int
     gap: float = 0.0
+    absolute: bool = False
 
     @property
     def evaluations(self) -> int:
@@ -100,7 +104,9 @@ def draw_samples(
     report = _Report(plan, len(source), len(slabs), device, on_step)
     sigmas = geometric_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
 
-    def sampled(condition: LMICondition, noise: Noise, brightness: Brightness) -> Tensor:
+    def sampled(
+        condition: LMICondition, start: Tensor, noise: Noise, brightness: Brightness
+    ) -> Tensor:
         def denoise(x: Tensor, sigma: float) -> Tensor:
             level = x.new_full((1,), sigma)  # made there: a copied number would make us wait
 
@@ -116,8 +122,8 @@ def draw_samples(
             report.evaluation_done(estimate)
             return estimate
 
-        start = plan.sde.prior(without_coarse(noise(0)))
-        made = plan.sampler.sample(brightness.of_first(denoise), start, sigmas, noise=noise)
+        watched = brightness.of_first(denoise)
+        made = plan.sampler.sample(watched, plan.sde.prior(start), sigmas, noise=noise)
         brightness.compare(made)
         return made
 
@@ -129,10 +135,11 @@ def draw_samples(
         for slab in slabs:
             if condition is None:
                 condition = _condition(source[slab], lmi, batches)
-            made[slab] = sampled(condition, partial(noise, part=slab), brightness)
+            following = partial(noise, part=slab)
+            made[slab] = sampled(condition, noise.start(slab), following, brightness)
             if len(slabs) > 1 or sample + 1 == plan.samples:
                 condition = None  # most of what a run holds: what comes next needs the room
-        yield made.mul_(brightness.gain())
+        yield made if plan.absolute else made.mul_(brightness.gain())
 
 
 def _condition(source: Tensor, lmi: LMISettings, batches: SliceBatches) -> LMICondition:
@@ -147,30 +154,11 @@ def _condition(source: Tensor, lmi: LMISettings, batches: SliceBatches) -> LMICo
     return LMICondition(source, lmi, self_maps=maps, responses=known)
 
 
-def without_coarse(noise: Tensor) -> Tensor:
-    """Noise less its own local mean (Gaussian, periodic).
-
-    Coarse noise at the start decides on brightness and contrast over whole regions, of which the
-    source says little: what is left to it differs from seed to seed by a tenth and more. Without,
-    a sample starts where the prior has its middle in all that is coarse, and is free in the rest.
-
-    Args:
-        noise: [S, 1, H, W]; the result is like it.
-    """
-    height, width = noise.shape[-2:]
-    frequency = _frequency(height, width).to(noise.device)
-    fine = 1 - torch.exp(-((_COARSE * frequency) ** 2) / 2)
-    # Each by itself: the last bit depends on how many there are.
-    waves = (torch.fft.rfft2(one) * fine for one in noise)
-    return torch.stack([torch.fft.irfft2(wave, s=(height, width)) for wave in waves])
-
-
 class Brightness:
     """Keeps a sample, all slices of it, as bright as the first estimate that led to it.
 
     At the highest noise level the state says nothing, and the estimate is the mean of what is
-    likely. Samples come out darker than their mean is, by a few per cent: the network is not of one
-    mind at all levels.
+    likely. Samples are less bright than that in most heads, and more in some.
     """
 
     def __init__(self) -> None:
@@ -185,7 +173,7 @@ class Brightness:
         def noted(x: Tensor, sigma: float) -> Tensor:
             estimate = denoise(x, sigma)
             if self._first is None:
-                self._first = estimate.clone()
+                self._first = estimate  # no sampler writes into it
             return estimate
 
         return noted
@@ -199,9 +187,11 @@ class Brightness:
         self._first = None
 
     def gain(self) -> Tensor:
-        """What the sample is to be multiplied by; 1 where it shows nothing."""
+        """What the sample is to be multiplied by, up to `_MOST_GAIN` either way; 1 where the first
+        estimate shows nothing."""
         wanted, found = torch.cat(self._wanted).sum(), torch.cat(self._found).sum()
-        return torch.where((wanted > 0) & (found > 0), wanted / found, torch.ones_like(wanted))
+        gain = (wanted / found.clamp_min(1e-6)).clamp(1 / _MOST_GAIN, _MOST_GAIN)
+        return torch.where(wanted > 0, gain, torch.ones_like(gain))
 
 
 class SharedNoise:
@@ -209,12 +199,11 @@ class SharedNoise:
     shared by the slices as far as they are near.
 
     Every slice by itself is white. From one slice to the next, `gap` pixels further on, a detail of
-    the angular frequency k (radians a pixel) keeps the correlation exp(-gap k): what is coarse, and
-    with it the brightness, is shared by many slices, and texture is as long through the plane as in
-    it. The same noise for all slices (gap 0) draws texture out into streaks; independent noise
-    makes the brightness flicker.
+    the angular frequency k (radians a pixel) keeps the correlation exp(-gap k): what is coarse is
+    shared by many slices, and texture is as long through the plane as in it. The same noise for all
+    slices (gap 0) draws texture out into streaks; independent noise makes the brightness flicker.
 
-    It is made on the CPU, so that devices agree. Key 0 is the start, the others are the sampler's.
+    It is made on the CPU, so that devices agree. Key 0 is the start's, the others the sampler's.
     Those who ask for one part of the slices after the other get what asking for all would give.
 
     Args:
@@ -226,38 +215,50 @@ class SharedNoise:
         self._sample = sample
         self._like = like
         self._gap = gap
-        self._begun: dict[int, tuple[int, Iterator[Tensor]]] = {}  # by key, before which slice
+        # By key and kind, before which slice.
+        self._begun: dict[tuple[int, bool], tuple[int, Iterator[Tensor]]] = {}
 
     def __call__(self, key: int, part: slice = slice(None)) -> Tensor:
         """Of the slices `part`, all of them by default: like theirs."""
+        return self._drawn(key, part, coarse=True)
+
+    def start(self, part: slice = slice(None)) -> Tensor:
+        """As the noise of key 0, less its own local mean in each slice (Gaussian, periodic).
+
+        Coarse noise at the start decides on brightness and contrast over whole regions, of which
+        the source says little: what is left to it differs from seed to seed by a tenth and more.
+        Without, a sample begins in the middle of the prior in all that is coarse.
+        """
+        return self._drawn(0, part, coarse=False)
+
+    def _drawn(self, key: int, part: slice, coarse: bool) -> Tensor:
         like = self._like[part]
         start, stop, _ = part.indices(len(self._like))
-        reached, following = self._begun.pop(key, (0, self._slices(key)))
+        reached, following = self._begun.pop((key, coarse), (0, self._slices(key, coarse)))
         if reached > start:
-            reached, following = 0, self._slices(key)
+            reached, following = 0, self._slices(key, coarse)
         made = torch.empty(like.shape, dtype=torch.float32)
         for one, noise in zip(made, islice(following, start - reached, None), strict=False):
             one.copy_(noise)
         if stop < len(self._like):
-            self._begun[key] = stop, following
+            self._begun[key, coarse] = stop, following
         return made.to(like)
 
-    def _slices(self, key: int) -> Iterator[Tensor]:
+    def _slices(self, key: int, coarse: bool) -> Iterator[Tensor]:
         """One [1, H, W] after the other, without end; what is kept in between is one wave."""
         sequence = np.random.SeedSequence(self._seed, spawn_key=(self._sample, key))
         generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         shape = self._like.shape[1:]
-        if self._gap == 0:
-            one = torch.randn(shape, generator=generator)
-            while True:
-                yield one
-        height, width = shape[-2:]
-        kept = torch.exp(-self._gap * _frequency(height, width))
+        frequency = _frequency(*shape[-2:])
+        shown = 1.0 if coarse else 1 - torch.exp(-((_COARSE * frequency) ** 2) / 2)
+        kept = torch.exp(-self._gap * frequency)
         renewed = (1 - kept**2).sqrt()
         wave = torch.fft.rfft2(torch.randn(shape, generator=generator))
         while True:
-            yield torch.fft.irfft2(wave, s=(height, width))
-            wave = kept * wave + renewed * torch.fft.rfft2(torch.randn(shape, generator=generator))
+            yield torch.fft.irfft2(shown * wave, s=shape[-2:])
+            if self._gap:
+                new = torch.fft.rfft2(torch.randn(shape, generator=generator))
+                wave = kept * wave + renewed * new
 
 
 def _frequency(height: int, width: int) -> Tensor:

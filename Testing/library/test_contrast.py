@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from midiffusion import model as model_module
 from midiffusion.contrast import nearer_contrast
+from midiffusion.errors import InvalidParameter
 from midiffusion.evaluation.baselines import Budget, slices
 from midiffusion.evaluation.baselines.published import Published
 from midiffusion.evaluation.baselines.regressor import Regressor
@@ -89,6 +91,14 @@ def test_a_model_learns_from_sources_as_it_is_shown_them(path):
     config = TrainingConfig.read(path)
     makes_ct = isinstance(intensity_map(config.intensity), HounsfieldIntensity)
     assert RandomContrast(**config.contrast).for_ct == makes_ct
+
+
+def test_a_configuration_that_learns_from_other_sources_is_refused(tmp_path):
+    values = json.loads((CONFIGS / "ct.json").read_text())
+    values["contrast"]["for_ct"] = False
+    (tmp_path / "own.json").write_text(json.dumps(values))
+    with pytest.raises(InvalidParameter, match="for_ct of contrast must be true"):
+        TrainingConfig.read(tmp_path / "own.json")
 
 
 def test_maps_and_agreement_see_what_is_shown_and_the_rest_the_source(card, denoiser, monkeypatch):

@@ -124,7 +124,10 @@ def test_ct_whose_air_is_one_value_is_recognised_too():
 
 
 def test_an_mr_with_a_fill_value_of_ct_is_no_ct():
-    assert not is_ct(np.where(layers()["air"], -1024, 200 * mr() / mr().max()))
+    filled = np.where(layers()["air"], -1024, 200 * mr() / mr().max())
+    assert not is_ct(filled)
+    filled[6, 30:34, 30:40] -= 300  # resampled: some voxels between fill and tissue
+    assert not is_ct(filled)
 
 
 def test_named_ct_needs_no_air_to_be_recognised():
@@ -176,7 +179,14 @@ def test_percentile_map_and_its_inverse():
 
 @pytest.mark.parametrize(
     ("bright", "gain"),
-    [(1.1, 1.0), (0.6, 1.0), (0.53, 1 + 0.22 / 0.53 / 2), (0.375, 2.0), (0.01, 2.5)],
+    [
+        (1.1, 1.0),
+        (0.6, 1.0),
+        (0.53, 1 + (0.75 / 0.53 - 1) / 2),
+        (0.51, 0.75 / 0.51),
+        (0.375, 2.0),
+        (0.01, 2.5),
+    ],
 )
 def test_a_brain_is_brought_to_where_heads_are_and_a_head_is_left(bright, gain):
     y, x = np.mgrid[:200, :200] - 100

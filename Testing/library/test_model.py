@@ -19,6 +19,7 @@ from midiffusion.errors import (
 )
 from midiffusion.intensity import HounsfieldIntensity, PercentileIntensity, head_mask
 from midiffusion.model import TranslationModel
+from midiffusion.sampling import Brightness
 from midiffusion.volume import Volume
 
 RANGE = 1000.0  # of outputs
@@ -161,6 +162,7 @@ def test_mean_and_deviation_are_those_of_the_samples(model, volume, no_gain):
 
 
 def test_ct_models_answer_in_hounsfield_units(card, denoiser, volume, no_gain, monkeypatch):
+    monkeypatch.setattr(Brightness, "gain", lambda self: torch.ones(()))  # nor for MR
     monkeypatch.setattr(TranslationModel, "shown", lambda self, source, volume: source)
     mr = TranslationModel(card, denoiser).translate(volume, samples=2, device="cpu", detail=False)
     as_ct = replace(card, intensity=HounsfieldIntensity().to_dict())

@@ -139,7 +139,8 @@ def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
     def draw(source: Volume, seed: int) -> NDArray[np.float32]:
         grid = SliceGrid.of(source, card.pixel_mm, card.orientation, multiple)
         slices = torch.from_numpy(grid.to_slices(source.data)).clamp_(min=0)[:, None].to(place)
-        plan = Plan(chosen, own_steps, VESDE(card.sigma_min, card.sigma_max), seed, samples=1)
+        levels = VESDE(card.sigma_min, card.sigma_max)
+        plan = Plan(chosen, own_steps, levels, seed, samples=1, absolute=model.makes_ct)
         with reproducible():
             shown = model.shown(slices, source)
             (sample,) = draw_samples(model.denoiser, lmi, shown, plan)
