@@ -132,8 +132,7 @@ def write_volume(
     there is the complete file or none (or the one that was there before).
 
     attributes: kept as key/value pairs in NRRD and MHA, as the description (79 bytes) in NIfTI.
-    Raises UnwritableTarget, DiskFull and InvalidVolume (see `Volume.check`, which allows a constant
-    volume here).
+    Raises UnwritableTarget, DiskFull and InvalidVolume (see `Volume.check_geometry`).
     """
     write_volumes([(path, volume)], attributes)
 

@@ -72,7 +72,7 @@ class VESDE:
         return self.sigma(t) * math.sqrt(2.0 * math.log(self.sigma_max / self.sigma_min))
 
     def prior(self, noise: Tensor) -> Tensor:
-        """Where sampling starts: sigma_max noise, noise standard normal of any shape."""
+        """The law at t = 1, where sampling starts: sigma_max noise, noise of any shape."""
         return self.sigma_max * noise
 
 

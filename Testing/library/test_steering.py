@@ -150,7 +150,8 @@ def tiny():
         sigma_max=10.0,
     )
     denoiser = Denoiser(network, 0.4).eval()
-    return SimpleNamespace(card=card, denoiser=denoiser, shown=lambda source, volume: source)
+    shown = {"shown": lambda source, _: source, "makes_ct": False}
+    return SimpleNamespace(card=card, denoiser=denoiser, **shown)
 
 
 def test_an_empty_source_is_the_unconditional_model(tiny):

@@ -7,7 +7,7 @@ The same validation slices are sampled with the same noise under four conditions
   hardest wrong condition that there is;
 - *blank*: LMI of an empty source, which is zero everywhere;
 - *unconditional*: the same zero maps (the model's condition dropout) under noise of its own: a draw
-  from the prior, which marks the zero of the gain.
+  from the prior (as `sampling` draws), which marks the zero of the gain.
 
 The gain is the SSIM inside the head of *right* over *unconditional*; the share of it that *swapped*
 loses tells how much of the picture the maps decide, and is what the verdict rests on. *Blank* is no

@@ -36,6 +36,9 @@ class FromScratch:
     and network. size: side in pixels of the slices. evaluations, samples, sampler: as in
     `translate` of a model. nearer: whether the source is shown as `contrast` says. device: of
     torch.
+
+    What is compared is what was learnt, so it is sampled from the whole prior, and neither the
+    `Brightness` nor the detail of `translate` is added.
     """
 
     def __init__(
