@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any, NoReturn
 
 from .names import is_device
@@ -31,11 +29,3 @@ def device_name(text: str) -> str:
     if not is_device(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cuda, cuda:<number>, mps or cpu")
     return text
-
-
-def existing_folder(text: str) -> Path:
-    """The argument of --model-folder: a mistyped one would be taken for one without models."""
-    folder = os.path.expanduser(text)
-    if not os.path.isdir(folder):
-        raise argparse.ArgumentTypeError(f"there is no folder {text!r}")
-    return Path(folder)

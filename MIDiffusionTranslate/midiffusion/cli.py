@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, memory, registry
-from .arguments import Arguments, UsageError, device_name, existing_folder
+from .arguments import Arguments, UsageError, device_name
 from .errors import (
     Cancelled,
     DependencyMissing,
@@ -128,7 +129,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     add("--uncertainty", metavar="OUT2", type=Path, help="write the samples' standard deviation")
     add("--no-detail", action="store_true", help="LMI alone: take no detail from the source")
     add("--device", default="auto", type=device_name, help="auto (default), cuda[:i], mps or cpu")
-    add("--model-folder", metavar="DIR", type=existing_folder, help="folder with more models")
+    add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
     add("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(command=translate)
 
@@ -143,7 +144,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=text)
         if name != "list":
             action.add_argument("model", metavar="ID", help="model, by id or by folder")
-        action.add_argument("--model-folder", metavar="DIR", type=existing_folder)
+        action.add_argument("--model-folder", metavar="DIR", type=Path)
         action.add_argument("--json", action="store_true", help="print the result as JSON")
         action.set_defaults(command=command)
     action = actions.add_parser("download", help="fetch a model into a folder of models")
@@ -158,6 +159,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 def translate(options: argparse.Namespace) -> int:
     """`midiffusion translate`: checks, reads, translates, writes."""
     _check_parameters(options)
+    _check_model_folder(options)
     try:
         report, title = _translated(options)
     except (KeyboardInterrupt, Cancelled):
@@ -238,8 +240,16 @@ def _check_parameters(options: argparse.Namespace) -> None:
         raise InvalidParameter("SOURCE, -o and --uncertainty must name different files.")
 
 
+def _check_model_folder(options: argparse.Namespace) -> None:
+    """Refuses one that isn't there, which would pass for one without models."""
+    folder = options.model_folder
+    if folder is not None and not os.path.isdir(os.path.expanduser(folder)):
+        raise InvalidParameter(f"--model-folder: there is no folder {folder}.")
+
+
 def list_models(options: argparse.Namespace) -> int:
     """`midiffusion models list`: one line per model, unusable ones with the reason."""
+    _check_model_folder(options)
     entries = registry.available(options.model_folder)
     if options.json:
         print(json.dumps([_described(entry) for entry in entries]))
@@ -257,6 +267,7 @@ def list_models(options: argparse.Namespace) -> int:
 
 def show_model(options: argparse.Namespace) -> int:
     """`midiffusion models show ID`: the card."""
+    _check_model_folder(options)
     entry = registry.find(options.model, options.model_folder)
     if options.json:
         print(json.dumps(_described(entry)))
@@ -269,6 +280,7 @@ def show_model(options: argparse.Namespace) -> int:
 
 def verify_model(options: argparse.Namespace) -> int:
     """`midiffusion models verify ID`: size and SHA-256 of the weights against the card."""
+    _check_model_folder(options)
     entry = registry.find(options.model, options.model_folder)
     registry.verify(entry)
     assert entry.card is not None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from library.conftest import assert_refused
+from midiffusion import cli
 
 
 def test_models_list_show_verify_as_json(run, make_bundle):
@@ -30,3 +32,17 @@ def test_models_list_says_why_one_cannot_be_used(run, make_bundle):
 def test_verify_fails_on_a_flipped_byte(run, tmp_path):
     (tmp_path / "models/toy/weights.safetensors").write_bytes(b"wejghts")
     assert_refused(run("models", "verify", "toy"), "SHA-256 differs")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["models", "list"],
+        ["models", "show", "flair"],
+        ["models", "verify", "flair"],
+        ["translate", "a.nrrd", "--to", "flair", "-o", "b.nrrd"],
+    ],
+)
+def test_a_folder_of_models_must_be_there(words, tmp_path, capsys):
+    status = cli.main([*words, "--model-folder", str(tmp_path / "modles")])
+    assert_refused((status, *capsys.readouterr()), "there is no folder")

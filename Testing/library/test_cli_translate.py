@@ -135,13 +135,6 @@ def test_a_fault_while_translating_leaves_no_file(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_folder_of_models_must_be_there(run, source, tmp_path):
-    out, folder = tmp_path / "out.nrrd", tmp_path / "modles"
-    answer = run("translate", source, "--to", "flair", "-o", out, "--model-folder", folder)
-    assert_refused(answer, "there is no folder", 2)
-    assert not out.exists()
-
-
 @pytest.mark.parametrize("where", ["translating", "reading"])
 def test_a_lack_of_memory_is_told_with_figures(run, fake, tmp_path, monkeypatch, where):
     def full(_path: Path) -> None:

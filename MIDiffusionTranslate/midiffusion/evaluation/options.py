@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..arguments import Arguments, device_name, existing_folder
+from ..arguments import Arguments, device_name
 from ..errors import InvalidParameter
 from .datasets import DATASETS
 
@@ -32,7 +32,7 @@ def add_model(parser: Parser, default: str | None = None) -> None:
     add = parser.add_argument
     text = f"bundle, by id or folder (default: {default or 'that of the target'})"
     add("--model", default=default, metavar="ID", help=text)
-    add("--model-folder", type=existing_folder, metavar="DIR", help="further folder of bundles")
+    add("--model-folder", type=Path, metavar="DIR", help="further folder of bundles")
 
 
 def add_run(parser: Parser, default: str = "tcga-lgg", names: Sequence[str] = DATASETS) -> None:
