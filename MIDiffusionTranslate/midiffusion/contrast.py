@@ -5,8 +5,7 @@ is brighter. So a fixed curve of the source's intensities decides which of its s
 Between contrasts of MR all of it counts. Between MR and CT most of it misleads: what tells one soft
 tissue from another in MR is nearly flat in CT, and bone, which outshines all else in CT, is as dark
 as air in MR. The curves know no more than that; their figures were chosen on training subjects
-(docs/results.md). In training the image in the role of an MR passes through the same curve
-(`RandomContrast.for_ct`).
+(docs/results.md).
 """
 
 from __future__ import annotations

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
-from midiffusion.contrast import nearer_contrast
 from midiffusion.training.augmentation import (
     RandomContrast,
     RandomExtraction,
@@ -77,14 +74,6 @@ def test_texture_is_structure_where_the_target_has_none():
     assert float(_drawn(_still(), images).std(dim=(2, 3)).max()) < 1e-4
     shown = _drawn(_still(texture=0.5), images).std(dim=(2, 3))
     assert float(shown.median()) > 0.03
-
-
-def test_for_ct_the_source_is_one_that_a_model_of_ct_is_shown():
-    acquired, images = RandomContrast(texture=0.5, noise=0.1), _phantoms(8)
-    plain = _drawn(acquired, images)
-    shown = _drawn(replace(acquired, for_ct=True), images)
-    torch.testing.assert_close(shown, nearer_contrast(plain, source_is_ct=False, target_is_ct=True))
-    assert not torch.allclose(shown, plain)
 
 
 def test_suppression_takes_the_fat_and_leaves_the_brain():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,16 +9,14 @@ import pytest
 import torch
 from midiffusion import model as model_module
 from midiffusion.contrast import nearer_contrast
-from midiffusion.errors import InvalidParameter
 from midiffusion.evaluation.baselines import Budget, slices
 from midiffusion.evaluation.baselines.published import Published
 from midiffusion.evaluation.baselines.regressor import Regressor
 from midiffusion.evaluation.baselines.scratch import FromScratch
 from midiffusion.evaluation.baselines.slices import source_slices
-from midiffusion.intensity import HounsfieldIntensity, SourceIntensity, intensity_map
+from midiffusion.intensity import HounsfieldIntensity, SourceIntensity
 from midiffusion.model import TranslationModel
-from midiffusion.training.augmentation import RandomContrast
-from midiffusion.training.configuration import CONFIGS, TrainingConfig
+from midiffusion.training.configuration import TrainingConfig
 from midiffusion.volume import Volume
 from toys import discs
 
@@ -84,21 +81,6 @@ def test_a_model_and_its_rivals_are_shown_the_same(card, denoiser, source_is_ct,
     rivals = source_slices(volume, 16, "CT" if target_is_ct else "MR")
     torch.testing.assert_close(rivals, shown, rtol=0, atol=0)
     assert torch.equal(shown, source) == (source_is_ct == target_is_ct)
-
-
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
-def test_a_model_learns_from_sources_as_it_is_shown_them(path):
-    config = TrainingConfig.read(path)
-    makes_ct = isinstance(intensity_map(config.intensity), HounsfieldIntensity)
-    assert RandomContrast(**config.contrast).for_ct == makes_ct
-
-
-def test_a_configuration_that_learns_from_other_sources_is_refused(tmp_path):
-    values = json.loads((CONFIGS / "ct.json").read_text())
-    values["contrast"]["for_ct"] = False
-    (tmp_path / "own.json").write_text(json.dumps(values))
-    with pytest.raises(InvalidParameter, match="for_ct of contrast must be true"):
-        TrainingConfig.read(tmp_path / "own.json")
 
 
 def test_maps_and_agreement_see_what_is_shown_and_the_rest_the_source(card, denoiser, monkeypatch):

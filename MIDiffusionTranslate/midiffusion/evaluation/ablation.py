@@ -45,7 +45,7 @@ ROWS: dict[str, Mapping[str, Any]] = {
     SHIPPED: {},
     "mean of 4 samples": {"samples": 4},
     "1 evaluation": {"evaluations": 1},
-    "source in its own contrast": {"contrast": {"for_ct": False}, "nearer": False},
+    "source in its own contrast": {"nearer": False},
     "contrast as it is": {"contrast": _PLAIN, "extraction": 0.0, "cut": 0.0},
     "order of intensities kept": {"contrast": {"mapping": "monotone", "plateaus": 0.0}},
     "no texture": {"contrast": {"texture": 0.0}},

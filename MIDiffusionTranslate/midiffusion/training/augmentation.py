@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contrast import nearer_contrast
 from ..head import AIR, deeper_than, reached_from_edge
 
 
@@ -171,7 +170,6 @@ class RandomContrast:
         blur: largest standard deviation of the blur, pixels.
         noise: largest standard deviation of the noise, model units.
         shift: largest misregistration either way, pixels.
-        for_ct: whether the image is then shown as an MR is to a model of CT, by `nearer_contrast`.
     """
 
     knots: int = 8
@@ -184,7 +182,6 @@ class RandomContrast:
     blur: float = 0.8
     noise: float = 0.04
     shift: float = 0.5
-    for_ct: bool = False
 
     TABLE = 256  # entries of an intensity table over [0, 1.25]
     GAP = 0.04  # smallest distance between knots at tissue
@@ -299,8 +296,7 @@ class RandomContrast:
         out = out / bright[:, None, None, None] * p.gain
         # A magnitude image's noise in the air is positive; often the air has been cleared.
         air = out + p.noisy_air * 0.7 * p.noise.abs()
-        out = torch.where(out > AIR, out + p.noise, air).clamp(0.0, 1.25)
-        return nearer_contrast(out, source_is_ct=False, target_is_ct=self.for_ct)
+        return torch.where(out > AIR, out + p.noise, air).clamp(0.0, 1.25)
 
 
 def _middle_of_head(images: Tensor) -> Tensor:

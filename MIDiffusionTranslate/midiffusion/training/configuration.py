@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidParameter
-from ..intensity import HounsfieldIntensity
 from .data import TCGA_PIXEL_MM, SliceSource
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -89,13 +88,6 @@ class TrainingConfig:
             raise InvalidParameter(
                 f"The training configuration {path}: sources: {error}."
             ) from error
-        makes_ct = values["intensity"].get("kind") == HounsfieldIntensity.kind
-        if values.get("contrast", {}).get("for_ct", False) != makes_ct:
-            raise InvalidParameter(
-                f"The training configuration {path}: for_ct of contrast must be "
-                f"{json.dumps(makes_ct)} with this intensity, or the model would learn from other "
-                "sources than it will be shown."
-            )
         return cls(**values)
 
     @classmethod
