@@ -185,7 +185,7 @@ def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     for path in targets:
         io.check_target(path)
     volume = io.read_volume(options.source)
-    volume.check()
+    volume.check_source()
     from .model import load_model
 
     model = load_model(options.to, model_folder=options.model_folder)

@@ -46,6 +46,17 @@ class Volume:
         self._check_values()
         self.check_geometry()
 
+    def check_source(self) -> None:
+        """As `check`, and a mask can't be translated either."""
+        self.check()
+        low, high = self.data.min(), self.data.max()
+        some = self.data.reshape(-1)[:: self.data.size // 10_000 | 1]  # tells it of any scan
+        if all(((part == low) | (part == high)).all() for part in (some, self.data)):
+            raise InvalidVolume(
+                f"The volume has two values only, {float(low):g} and {float(high):g}: that is a "
+                "mask, choose the scan that it was made of."
+            )
+
     def _check_values(self) -> None:
         shape = " x ".join(str(n) for n in self.data.shape)
         if self.data.ndim != 3:
@@ -74,12 +85,6 @@ class Volume:
             raise InvalidVolume(
                 f"The volume is constant (every voxel is {float(low):g}): there is nothing to "
                 "translate, choose a volume that shows anatomy."
-            )
-        some = self.data.reshape(-1)[:: self.data.size // 10_000 | 1]  # tells it of any scan
-        if all(((part == low) | (part == high)).all() for part in (some, self.data)):
-            raise InvalidVolume(
-                f"The volume has two values only, {float(low):g} and {float(high):g}: that is a "
-                "mask, choose the scan that it was made of."
             )
 
     def check_geometry(self) -> None:

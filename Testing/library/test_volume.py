@@ -35,7 +35,7 @@ def test_spacing_is_along_i_j_k_whatever_the_rotation():
     volume.check()
 
 
-@pytest.mark.parametrize("data", [RAMP, RAMP.astype(np.uint8), RAMP.astype(np.float64)])
+@pytest.mark.parametrize("data", [RAMP, RAMP.astype(np.uint8), RAMP > 3, RAMP.astype(np.float64)])
 def test_real_number_types_are_accepted(data):
     Volume(data, np.eye(4)).check()
 
@@ -55,7 +55,6 @@ BAD = {
     "contains NaN": (_with((1, 2, 3), -np.inf), np.eye(4)),
     "too large": (_with((0, 0, 0), 1e30), np.eye(4)),
     "constant": (np.full((2, 2, 2), 7), np.eye(4)),
-    "two values only, 0 and 1": (RAMP > 3, np.eye(4)),
     "not 4 x 4": (RAMP, np.eye(3)),
     "geometry contains NaN": (RAMP, _affine(m03=np.nan)),
     "not affine": (RAMP, _affine(m30=0.1)),
@@ -71,3 +70,13 @@ def test_bad_volume_is_refused_in_its_own_words(words):
         Volume(data, matrix).check()
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
     assert caught.value.code == "invalid-volume"
+
+
+def test_a_mask_is_a_volume_but_no_source():
+    mask = Volume(np.repeat(RAMP > 3, 20_000, axis=2), np.eye(4))
+    mask.check()
+    with pytest.raises(InvalidVolume, match="two values only, 0 and 1: that is a mask"):
+        mask.check_source()
+    almost = mask.data.astype(np.uint8)
+    almost[0, 0, 1] = 2
+    Volume(almost, np.eye(4)).check_source()

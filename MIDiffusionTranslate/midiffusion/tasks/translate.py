@@ -47,6 +47,7 @@ def translated(task: Task, source: Volume) -> Translation:
     from ..model import load_model
 
     job = task.job
+    source.check_source()
     model = load_model(job["model"], job.get("model_folder"))
     options = {name: job[name] for name in _OPTIONS if job.get(name) is not None}
     with warnings.catch_warnings(record=True) as caught:

@@ -29,7 +29,7 @@ def run(task: Task) -> dict[str, Any]:
     made = translated(task, volume)
     task.check()
     _check_free(output)  # much may have happened in the meantime
-    # "synthetic" first: a NIfTI file keeps no more than the first 79 characters.
+    # "synthetic" first: a NIfTI file keeps no more than the first 79 bytes.
     named = {"synthetic": 1, "source": source.name, **made.provenance}
     io.write_volumes(
         [(output, made.volume)], {f"MIDiffusion.{key}": value for key, value in named.items()}
