@@ -189,9 +189,10 @@ def _fill_value(values: np.ndarray) -> float | None:
     return float(found[most]) if 2 * count[most] >= edges.size else None
 
 
-# What a CT has below fluid, by its noise and fat alone, and where its middle is at the highest.
+# A CT has at least this share below fluid, by its air, fat and noise, or else (if all but one value
+# has been cleared) its middle no higher than brain, fluid, muscle and fat have it.
 _FLUID_HU, _LEAST_BELOW = -20.0, 0.02
-_BRIGHTEST_MEDIAN_HU = 60.0  # half of a head in CT is brain, fluid, muscle and fat
+_BRIGHTEST_MEDIAN_HU = 60.0
 
 
 def is_ct(data: np.ndarray, modality: str = "") -> bool:
@@ -201,9 +202,12 @@ def is_ct(data: np.ndarray, modality: str = "") -> bool:
     if modality.upper() == "CT":
         return True
     values = _some(data)
-    filled = values[values > values.min()]
-    below = float(np.mean(filled < _FLUID_HU)) if filled.size else 0.0
-    if below < _LEAST_BELOW and filled.size and np.median(filled) > _BRIGHTEST_MEDIAN_HU:
+    unlike_fill = values[values > values.min()]
+    if (
+        unlike_fill.size
+        and np.mean(unlike_fill < _FLUID_HU) < _LEAST_BELOW
+        and np.median(unlike_fill) > _BRIGHTEST_MEDIAN_HU
+    ):
         return False
 
     def share(low: float, high: float) -> float:

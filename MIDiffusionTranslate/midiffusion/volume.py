@@ -42,12 +42,12 @@ class Volume:
 
     def check(self) -> None:
         """Raises InvalidVolume, with a sentence of its own for each reason, unless the volume can
-        be translated."""
+        be computed with."""
         self._check_values()
         self.check_geometry()
 
     def check_source(self) -> None:
-        """As `check`, and a mask can't be translated either."""
+        """As `check`, and InvalidVolume for a mask: a user's source shows more than two values."""
         self.check()
         low, high = self.data.min(), self.data.max()
         some = self.data.reshape(-1)[:: self.data.size // 10_000 | 1]  # tells it of any scan

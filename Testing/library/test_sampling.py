@@ -170,7 +170,7 @@ def test_nothing_shown_keeps_its_brightness_and_nothing_changes_it_by_much(first
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_samples_begin_without_coarse_noise_and_absolute_units_stay(card, denoiser, absolute):
+def test_samples_begin_without_coarse_noise_and_absolute_units_stay(card, absolute):
     source = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     plan = Plan(SAMPLERS["dpmpp_2m"], 3, VESDE(0.5, 5.0), 3, samples=2, absolute=absolute)
     states = []
