@@ -43,7 +43,7 @@ def _percentile_in_head(data: np.ndarray, percentile: float) -> float:
 
 # Model units: the high percentile of most results from whole heads (0.7 to 0.9, since a mean of
 # what is likely is not as bright as the brightest), and what it is in brains alone (up to the first
-# of two) and in whole heads (from the second), where fat-suppressed ones are the darkest.
+# of two) and in nearly all heads (from the second), fat-suppressed ones too (docs/results.md).
 _BRIGHT_HEAD = 0.75
 _BRAIN_ALONE, _WHOLE_HEAD = 0.51, 0.55
 _MOST_GAIN = 2.5  # a brain needs 2; what is darker still is no head
