@@ -1,4 +1,4 @@
-"""Toys: subjects whose target is known (discs in a head), a head alone, a miniature collection."""
+"""Toys: subjects whose target is known (discs in a head), heads, a miniature collection."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from midiffusion.evaluation.baselines.method import Method
 from midiffusion.evaluation.datasets import Subject
 from midiffusion.volume import Volume
 from PIL import Image
+from scipy import ndimage
 
 SIDE = 32
 
@@ -70,6 +71,26 @@ def head(size: int, turn: float) -> np.ndarray:
     outer = (x / 0.7) ** 2 + (y / 0.9) ** 2 < 1
     inner = ((x - 0.2 * np.cos(turn)) / 0.2) ** 2 + ((y - 0.2 * np.sin(turn)) / 0.3) ** 2 < 1
     return outer * 0.8 - inner * 0.6 * outer
+
+
+def anatomy(slices: int = 6, size: int = 96) -> np.ndarray:
+    """Rings and spots of several shades in air, [slices, size, size] in 0..1."""
+    z, y, x = np.meshgrid(
+        np.arange(slices), *(np.linspace(-1, 1, size) for _ in range(2)), indexing="ij"
+    )
+    radius = np.hypot(x, 0.9 * y) + 0.01 * z
+    image = np.where(radius < 0.85, 0.5, 0.0)
+    image[(radius < 0.78) & (radius > 0.7)] = 0.08
+    image[(radius < 0.3)] = 0.8
+    image[np.hypot(x - 0.4, y - 0.3) < 0.12] = 0.25
+    smooth = ndimage.gaussian_filter(image * (1 + 0.1 * x), (0, 0.8, 0.8))  # as a scanner sees it
+    return np.where(smooth > 1e-3, smooth, 0).astype(np.float32)
+
+
+def noisy(clean: np.ndarray, sigma: float) -> np.ndarray:
+    """The magnitude of a complex image with noise in both parts."""
+    real, imaginary = sigma * np.random.default_rng(0).standard_normal((2, *clean.shape))
+    return np.hypot(clean + real, imaginary).astype(np.float32)
 
 
 def saveCollection(folder: Path, subjects: Sequence[str], slices: int) -> Path:

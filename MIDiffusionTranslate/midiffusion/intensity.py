@@ -42,10 +42,8 @@ def _percentile_in_head(data: np.ndarray, percentile: float) -> float:
 
 
 # Model units: the high percentile of most results from whole heads (0.7 to 0.9, since a mean of
-# what is likely is not as bright as the brightest), and what it is in brains alone (up to the first
-# of two) and in nearly all heads (from the second), fat-suppressed ones too (docs/results.md).
+# what is likely is not as bright as the brightest).
 _BRIGHT_HEAD = 0.75
-_BRAIN_ALONE, _WHOLE_HEAD = 0.51, 0.55
 _MOST_GAIN = 2.5  # a brain needs 2; what is darker still is no head
 
 
@@ -64,18 +62,19 @@ class PercentileIntensity:
         scale = _percentile_in_head(values, self.percentile)
         return values / np.float32(scale), scale
 
-    def gain(self, data: np.ndarray) -> float:
+    def gain(self, data: np.ndarray, brain_alone: float) -> float:
         """What a result [...] in model units is to be multiplied by, 1 to `_MOST_GAIN`.
 
         A model makes a brain as bright as it is beside skin and marrow, whether the source has them
-        or not. So where the high percentile is that of a brain alone, it is brought to that of most
-        heads. The result of a whole head has its scale, even if its fat is suppressed.
+        or not. So where the source shows a brain alone (1; 0: a head; see `skull`), the high
+        percentile is brought up to that of most heads. The result of a whole head has its scale,
+        even if it is dark because the source's fat is suppressed.
         """
         bright = _percentile_in_head(_some(data), self.percentile)
         if bright <= 0:
             return 1.0
-        alone = float(np.interp(bright, (_BRAIN_ALONE, _WHOLE_HEAD), (1.0, 0.0)))
-        return min(1 + alone * (_BRIGHT_HEAD / bright - 1), _MOST_GAIN)
+        missing = max(_BRIGHT_HEAD / bright - 1, 0.0)
+        return min(1 + brain_alone * missing, _MOST_GAIN)
 
     def inverse(self, data: np.ndarray) -> np.ndarray:
         """Model units -> float32, 1 becomes `unit`."""
@@ -99,7 +98,7 @@ class HounsfieldIntensity:
         values = (np.asarray(data, dtype=np.float32) - np.float32(self.low)) / np.float32(span)
         return np.clip(values, 0.0, 1.0), span
 
-    def gain(self, data: np.ndarray) -> float:
+    def gain(self, data: np.ndarray, brain_alone: float) -> float:
         """1: Hounsfield units are absolute."""
         return 1.0
 

@@ -33,20 +33,15 @@ from .device import choose_device, describe, memory_state
 from .errors import InvalidParameter, OutOfMemory, UnlikelySource
 from .familiarity import Familiar
 from .grid import SliceGrid
-from .head import SOLID_HU, grow, head_of, without_couch
-from .intensity import (
-    CT_WINDOW,
-    HounsfieldIntensity,
-    SourceIntensity,
-    head_mask,
-    intensity_map,
-    is_ct,
-)
+from .head import grow, head_of
+from .intensity import HounsfieldIntensity, head_mask, intensity_map
 from .memory import is_shortage
 from .noise import VESDE
 from .precision import network_dtype
 from .samplers import SAMPLERS
 from .sampling import OnStep, Plan, Told, draw_samples, reproducible
+from .skull import brain_alone
+from .source import Source
 from .volume import Volume
 
 __all__ = ["Translation", "TranslationModel", "load_model"]
@@ -118,18 +113,19 @@ class TranslationModel:
         grid = SliceGrid.of(volume, self.card.pixel_mm, self.card.orientation, self._multiple)
         between = volume.spacing_mm[::-1][grid.order[0]]
         plan = replace(plan, gap=between / self.card.pixel_mm)
-        units, _ = SourceIntensity().forward(volume.data, volume.modality)
         told = None if on_step is None else Told(on_step)
         agreed = None
         try:
-            source = source_slices(volume, units, grid, self.card.pixel_mm, place)
-            shown = self.shown(source, volume)
-            head = head_mask(units) if agreement else None
-            window_mm = self.window_mm(volume) if detail else None
-            known = self._familiarity(source)
-            plain = torch.zeros_like(source) if agreement else None
+            source = Source.of(volume)
+            slices = source.slices(grid, self.card.pixel_mm, place)
+            shown = self.shown(slices, source.is_ct)
+            head = head_mask(source.units) if agreement else None
+            window_mm = self.window_mm(source.is_ct) if detail else None
+            known = self._familiarity(slices)
+            alone = brain_alone(slices, self.card.pixel_mm, is_ct=source.is_ct)
+            plain = torch.zeros_like(slices) if agreement else None
             mean, deviation = self._mean_and_deviation(
-                source, shown, grid, plan, told, units, window_mm, plain
+                slices, shown, grid, plan, told, source.units, window_mm, plain
             )
             if plain is not None:
                 agreed = self._agreement(shown, plain, grid, told)
@@ -141,12 +137,13 @@ class TranslationModel:
                 f"The volume's {count} slices of {height} x {width} pixels don't fit into the "
                 f"memory of {memory_state(place)}: crop the volume or choose another device."
             ) from failure
-        gain = self._intensity.gain(mean)
+        gain = self._intensity.gain(mean, alone)
         if gain != 1:
             mean *= np.float32(gain)
             if deviation is not None:
                 deviation *= np.float32(gain)
-        del units, source, shown, plain  # as large as the results that are still to be made
+        noise = source.noise
+        del source, slices, shown, plain  # as large as the results that are still to be made
         provenance = {
             "model": self.card.id,
             "weightsSHA256": self.card.weights_sha256,
@@ -160,6 +157,7 @@ class TranslationModel:
             "torch": torch.__version__,
             "seconds": round(time.monotonic() - started, 2),
             "sourceModality": volume.modality,
+            "sourceNoise": None if noise is None else round(noise, 3),
             "detailMm": window_mm,
             "gain": round(gain, 3),
             "synthetic": 1,
@@ -175,11 +173,11 @@ class TranslationModel:
             None if agreed is None else Volume(agreed, volume.ijkToRAS.copy()),
         )
 
-    def _familiarity(self, source: Tensor) -> dict[str, Any]:
+    def _familiarity(self, slices: Tensor) -> dict[str, Any]:
         """What the provenance says of it; warns where the source is unlike the training images."""
         if self._familiar is None:
             return {}
-        judged = self._familiar.judge(source[:, 0].cpu().numpy(), self.card.pixel_mm)
+        judged = self._familiar.judge(slices[:, 0].cpu().numpy(), self.card.pixel_mm)
         distance = None if np.isnan(judged.distance) else round(judged.distance, 3)
         if judged.problem is None:
             return {"sourceDistance": distance}
@@ -214,15 +212,13 @@ class TranslationModel:
         levels, own_steps = self.sde(detail), chosen.steps(steps)
         return Plan(chosen, own_steps, levels, seed, samples, absolute=self.makes_ct)
 
-    def window_mm(self, volume: Volume) -> float:
-        """Width of the neighbourhood in which the result follows this source."""
-        with_ct = self.makes_ct or is_ct(volume.data, volume.modality)
-        return WINDOW_CT_MM if with_ct else WINDOW_MM
+    def window_mm(self, source_is_ct: bool) -> float:
+        """Width of the neighbourhood in which the result follows such a source."""
+        return WINDOW_CT_MM if self.makes_ct or source_is_ct else WINDOW_MM
 
-    def shown(self, source: Tensor, volume: Volume) -> Tensor:
-        """What LMI maps are made of: like `source`, which `source_slices` made of the volume."""
-        ct = is_ct(volume.data, volume.modality)
-        return nearer_contrast(source, source_is_ct=ct, target_is_ct=self.makes_ct)
+    def shown(self, slices: Tensor, source_is_ct: bool) -> Tensor:
+        """What LMI maps are made of: like the slices of a `Source`."""
+        return nearer_contrast(slices, source_is_ct=source_is_ct, target_is_ct=self.makes_ct)
 
     @property
     def makes_ct(self) -> bool:
@@ -231,7 +227,7 @@ class TranslationModel:
 
     def _mean_and_deviation(
         self,
-        source: Tensor,
+        slices: Tensor,
         shown: Tensor,
         grid: SliceGrid,
         plan: Plan,
@@ -242,24 +238,24 @@ class TranslationModel:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid.
         They get their detail from `units`, the source [k, j, i] in model units, if window_mm; their
-        mean without it is added to `plain`, which is like `source`, as `shown` is."""
-        network = self.denoiser.to(source.device)
+        mean without it is added to `plain`, which is like `slices`, as `shown` is."""
+        network = self.denoiser.to(slices.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        batches = SliceBatches(source.device)
+        batches = SliceBatches(slices.device)
         # Where the source shows nothing, but for a rim of a pixel, there is air.
-        rim = batches.map(len(source), lambda part: grow(head_of(source[part].cpu()), 1)[:, 0] > 0)
+        rim = batches.map(len(slices), lambda part: grow(head_of(slices[part].cpu()), 1)[:, 0] > 0)
         inside_head = rim.numpy()
         deep = None
         if window_mm is not None and in_layers(window_mm):
             place, pixel_mm = (grid.rows.inside, grid.columns.inside), self.card.pixel_mm
             share = batches.map(
-                len(source), lambda part: deep_share(source[part].cpu(), *place, pixel_mm)
+                len(slices), lambda part: deep_share(slices[part].cpu(), *place, pixel_mm)
             )
-            deep = share.to(source.device)
+            deep = share.to(slices.device)
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
-            dtype = network_dtype(source.device)
+            dtype = network_dtype(slices.device)
             drawn = draw_samples(self.denoiser, self._lmi, shown, plan, on_step, dtype=dtype)
             for count, x in enumerate(drawn, start=1):
                 if plain is not None:
@@ -268,7 +264,7 @@ class TranslationModel:
                     value = grid.to_volume(x[:, 0].cpu().numpy() * inside_head)
                 else:
                     sigma = window_mm / self.card.pixel_mm
-                    fitted = local_fit(x[:, 0], source[:, 0], deep, sigma, plan.gap)
+                    fitted = local_fit(x[:, 0], slices[:, 0], deep, sigma, plan.gap)
                     weights = (one for some in fitted for one in some.cpu().numpy())
                     inside = (one * mask for one, mask in zip(weights, inside_head, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)
@@ -301,21 +297,6 @@ class TranslationModel:
 
     def _as_output(self, data: np.ndarray, source: Volume) -> Volume:
         return Volume(data, source.ijkToRAS.copy(), self.card.target_modality)
-
-
-def source_slices(
-    volume: Volume, units: np.ndarray, grid: SliceGrid, pixel_mm: float, place: torch.device
-) -> Tensor:
-    """What a model is given of a source: [S, 1, H, W] in model units on `place`.
-
-    units: the volume's intensities, as `SourceIntensity` makes them. grid: of the volume.
-    """
-    # Cubic resampling swings below air beside bright skin; nothing is darker than air.
-    source = torch.from_numpy(grid.to_slices(units)).clamp_(min=0)[:, None]
-    if is_ct(volume.data, volume.modality):
-        solid = float(np.interp(SOLID_HU, *CT_WINDOW))
-        source = without_couch(source, pixel_mm, solid)
-    return source.to(place)
 
 
 def load_model(

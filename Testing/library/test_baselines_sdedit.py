@@ -11,8 +11,8 @@ from midiffusion.evaluation.baselines import Budget, sdedit
 from midiffusion.evaluation.baselines.diffusion import Sampling
 from midiffusion.evaluation.baselines.sdedit import DEFAULT_LEVEL, LEVELS, SDEdit
 from midiffusion.evaluation.datasets import Subject
-from midiffusion.intensity import SourceIntensity
 from midiffusion.model import TranslationModel
+from midiffusion.source import Source
 from midiffusion.volume import Volume
 from toys import gapsOfNoise
 
@@ -59,7 +59,7 @@ def _keeps_the_right_share_of_the_source(method, level):
     """The flow of the prior's marginals shrinks every distance from the mean by the same factor,
     so of the source's deviation the share SPREAD / sqrt(SPREAD^2 + level^2) is left."""
     source = _subject(1).source
-    units, _ = SourceIntensity().forward(source.data)
+    units = Source.of(source).units
     inside = np.stack([HEAD] * 2)
     deviation = (units - PATTERN)[inside]
     left = (method.translate(source) - PATTERN)[inside]

@@ -75,7 +75,7 @@ def test_a_model_and_its_rivals_are_shown_the_same(card, denoiser, source_is_ct,
         card = replace(card, intensity=HounsfieldIntensity().to_dict())
     volume = _volume(source_is_ct)
     source = source_slices(volume, 16)
-    shown = TranslationModel(card, denoiser).shown(source, volume)
+    shown = TranslationModel(card, denoiser).shown(source, source_is_ct)
     kinds = {"source_is_ct": source_is_ct, "target_is_ct": target_is_ct}
     torch.testing.assert_close(shown, nearer_contrast(source, **kinds), rtol=0, atol=0)
     rivals = source_slices(volume, 16, "CT" if target_is_ct else "MR")

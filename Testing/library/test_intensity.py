@@ -178,24 +178,24 @@ def test_percentile_map_and_its_inverse():
 
 
 @pytest.mark.parametrize(
-    ("bright", "gain"),
+    ("bright", "alone", "gain"),
     [
-        (1.1, 1.0),
-        (0.6, 1.0),
-        (0.53, 1 + (0.75 / 0.53 - 1) / 2),
-        (0.51, 0.75 / 0.51),
-        (0.375, 2.0),
-        (0.01, 2.5),
+        (1.1, 1.0, 1.0),
+        (0.76, 1.0, 1.0),
+        (0.375, 0.0, 1.0),
+        (0.375, 0.5, 1.5),
+        (0.375, 1.0, 2.0),
+        (0.01, 1.0, 2.5),
     ],
 )
-def test_a_brain_is_brought_to_where_heads_are_and_a_head_is_left(bright, gain):
+def test_a_brain_is_brought_to_where_heads_are_and_a_head_is_left(bright, alone, gain):
     y, x = np.mgrid[:200, :200] - 100
     brain = np.where(np.hypot(x, y) < 60, 0.9 * bright, 0.0)
     brain[np.hypot(x, y) < 20] = bright
     mapping = PercentileIntensity()
-    assert mapping.gain(brain) == pytest.approx(gain, rel=1e-3)
-    assert mapping.gain(np.tile(brain, (60, 1, 1))) == pytest.approx(gain, rel=1e-3)
-    assert mapping.gain(np.zeros((3, 4))) == HounsfieldIntensity().gain(0.3 * brain) == 1.0
+    assert mapping.gain(brain, alone) == pytest.approx(gain, rel=1e-3)
+    assert mapping.gain(np.tile(brain, (60, 1, 1)), alone) == pytest.approx(gain, rel=1e-3)
+    assert mapping.gain(np.zeros((3, 4)), 1) == HounsfieldIntensity().gain(0.3 * brain, 1) == 1
 
 
 def test_hounsfield_map_and_its_inverse():

@@ -141,7 +141,7 @@ def test_seed_decides_the_result_whatever_the_batch_size(model, volume, sampler,
 
 @pytest.fixture
 def no_gain(monkeypatch):
-    monkeypatch.setattr(PercentileIntensity, "gain", lambda self, data: 1.0)
+    monkeypatch.setattr(PercentileIntensity, "gain", lambda self, *_: 1.0)
 
 
 def test_mean_and_deviation_are_those_of_the_samples(model, volume, no_gain):
@@ -162,7 +162,7 @@ def test_mean_and_deviation_are_those_of_the_samples(model, volume, no_gain):
 
 def test_ct_models_answer_in_hounsfield_units(card, denoiser, volume, no_gain, monkeypatch):
     monkeypatch.setattr(Brightness, "gain", lambda self: torch.ones(()))  # nor for MR
-    monkeypatch.setattr(TranslationModel, "shown", lambda self, source, volume: source)
+    monkeypatch.setattr(TranslationModel, "shown", lambda self, slices, source_is_ct: slices)
     mr = TranslationModel(card, denoiser).translate(volume, samples=2, device="cpu", detail=False)
     as_ct = replace(card, intensity=HounsfieldIntensity().to_dict())
     ct = TranslationModel(as_ct, denoiser).translate(volume, samples=2, device="cpu", detail=False)
@@ -182,7 +182,7 @@ class Dusk(torch.nn.Module):
 def test_what_comes_out_dark_is_brought_to_where_heads_are(card, volume, monkeypatch, samples):
     model = TranslationModel(card, Dusk())
     made = model.translate(volume, samples=samples, device="cpu")
-    monkeypatch.setattr(PercentileIntensity, "gain", lambda self, data: 1.0)
+    monkeypatch.setattr(PercentileIntensity, "gain", lambda self, *_: 1.0)
     before = model.translate(volume, samples=samples, device="cpu")
     data = made.volume.data
     assert np.percentile(data[head_mask(data)], 99.5) == pytest.approx(750, rel=1e-3)

@@ -12,8 +12,6 @@ from midiffusion import batching
 from midiffusion.batching import SliceBatches, even_parts
 from midiffusion.bundle import lmi_settings
 from midiffusion.errors import Cancelled
-from midiffusion.grid import SliceGrid
-from midiffusion.model import source_slices
 from midiffusion.noise import VESDE
 from midiffusion.samplers import SAMPLERS
 from midiffusion.sampling import Plan, Progress, SharedNoise, draw_samples, reproducible
@@ -209,18 +207,3 @@ def test_a_translation_is_the_same_with_all_that_belongs_to_it(model, volume, mo
     shares = [share(p) for p in seen]
     assert shares == sorted(shares)
     assert seen[-1] == replace(seen[-1], step=30, slices_done=1, slices=1, preview=None, eta_s=None)
-
-
-def test_a_ct_is_freed_of_its_couch_in_batches_as_at_once(monkeypatch):
-    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in (7, 64, 64)), indexing="ij")
-    head = np.hypot(j + 0.2, i) < 0.3 + 0.05 * k  # another one in every slice
-    couch = (j > 0.75) & (j < 0.8)
-    units = np.where(head | couch, 0.4, 0.0).astype(np.float32)
-    volume = Volume(units, np.diag([-3.0, -3.0, 3.0, 1.0]), "CT")
-    grid = SliceGrid.of(volume, 3.0, "axial", 2)
-    found = []
-    for size in (7, 3, 1):
-        monkeypatch.setattr(batching, "_CPU_BATCH", size)
-        found.append(source_slices(volume, units, grid, 3.0, torch.device("cpu")))
-    assert 0 < (found[0] > 0).sum() < (units > 0).sum()
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])

@@ -168,14 +168,14 @@ def test_the_real_draw_is_of_what_the_model_shows(tiny):
     assert subject.source.modality == "T1"  # which decides what is shown
     given = []
 
-    def nothing(slices, volume):
-        given.append(volume)
+    def nothing(slices, source_is_ct):
+        given.append(source_is_ct)
         return torch.zeros_like(slices)
 
     blank = sampler_of(SimpleNamespace(**{**vars(tiny), "shown": nothing}), None, "cpu")
     empty = replace(subject.source, data=np.zeros_like(subject.source.data))
     made = blank(subject.source, 0)
-    assert given == [subject.source]
+    assert given == [False]
     np.testing.assert_array_equal(made, sampler_of(tiny, None, "cpu")(empty, 0))
 
 

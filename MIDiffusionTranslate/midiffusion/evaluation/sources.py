@@ -23,7 +23,6 @@ from ..card import ModelCard
 from ..errors import InvalidData, InvalidParameter
 from ..familiarity import Familiar, Judgement
 from ..grid import SliceGrid
-from ..intensity import SourceIntensity
 from ..io import read_volume
 from ..training.data import SYNTHRAD_PIXEL_MM, frozen_split, plain_layout, read_sprite
 from ..volume import Volume
@@ -51,11 +50,10 @@ def judge(volume: Volume, card: ModelCard) -> Judgement:
         )
     import torch  # not at the top: the arguments are read without
 
-    from ..model import source_slices
+    from ..source import Source
 
-    units, _ = SourceIntensity().forward(volume.data, volume.modality)
     grid = SliceGrid.of(volume, card.pixel_mm, card.orientation, 1)
-    slices = source_slices(volume, units, grid, card.pixel_mm, torch.device("cpu"))
+    slices = Source.of(volume).slices(grid, card.pixel_mm, torch.device("cpu"))
     return Familiar.from_dict(card.familiar).judge(slices[:, 0].numpy(), card.pixel_mm)
 
 

@@ -142,7 +142,7 @@ def sampler_of(model: TranslationModel, steps: int | None, device: str) -> Draw:
         levels = VESDE(card.sigma_min, card.sigma_max)
         plan = Plan(chosen, own_steps, levels, seed, samples=1, absolute=model.makes_ct)
         with reproducible():
-            shown = model.shown(slices, source)
+            shown = model.shown(slices, source.modality == "CT")
             (sample,) = draw_samples(model.denoiser, lmi, shown, plan)
             return grid.to_volume(sample[:, 0].cpu().numpy())
 

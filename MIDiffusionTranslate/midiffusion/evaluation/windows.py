@@ -15,7 +15,6 @@ import numpy as np
 
 from ..arguments import Arguments
 from ..model import TranslationModel
-from ..volume import Volume
 from .baselines.diffusion import MIDiffusion, Sampling
 from .bootstrap import Interval, interval
 from .datasets import Subject
@@ -36,7 +35,7 @@ class _Windowed(TranslationModel):
         super().__init__(model.card, model.denoiser)
         self._width_mm = width_mm
 
-    def window_mm(self, volume: Volume) -> float:
+    def window_mm(self, source_is_ct: bool) -> float:
         return self._width_mm
 
 

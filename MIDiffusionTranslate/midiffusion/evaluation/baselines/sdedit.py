@@ -21,11 +21,11 @@ from torch import Tensor
 from ...conditioning import LMISettings, NoCondition
 from ...device import choose_device
 from ...grid import SliceGrid
-from ...intensity import SourceIntensity
 from ...network import UNetConfig
 from ...noise import karras_sigmas, perturb
 from ...samplers import SAMPLERS
 from ...sampling import SharedNoise
+from ...source import Source
 from ...volume import Volume
 from ..datasets.subject import Subject, as_acquired
 from ..metrics import ssim_map
@@ -111,13 +111,9 @@ class SDEdit:
         return SliceGrid.of(slices, card.pixel_mm, card.orientation, self._multiple)
 
     def _source(self, slices: Volume, grid: SliceGrid) -> Tensor:
-        from ... import model  # not at the top: it is slow to import
-
-        acquired = as_acquired(slices)
-        units, _ = SourceIntensity().forward(acquired.data, acquired.modality)
-        pixel_mm = self._model.card.pixel_mm
-        source = model.source_slices(acquired, units, grid, pixel_mm, self._device)
-        return self._model.shown(source, acquired)
+        source = Source.of(as_acquired(slices))
+        taken = source.slices(grid, self._model.card.pixel_mm, self._device)
+        return self._model.shown(taken, source.is_ct)
 
     def _example(self, subject: Subject) -> tuple[Tensor, NDArray[np.float32], NDArray[np.bool_]]:
         """Source [1, 1, H, W], target and head [1, H, W] of the middle slice, on the model grid."""

@@ -18,7 +18,8 @@ from torch import Tensor
 from ...contrast import nearer_contrast
 from ...errors import InvalidData
 from ...head import SOLID_HU, without_couch
-from ...intensity import CT_WINDOW, SourceIntensity, is_ct
+from ...intensity import CT_WINDOW
+from ...source import Source
 from ...volume import Volume
 from ..datasets.subject import HU_OF_ZERO, HU_PER_UNIT, Subject, area_average, as_acquired
 
@@ -44,21 +45,19 @@ def paired_slices(name: str, train: Sequence[Subject], size: int) -> tuple[Tenso
 
 
 def source_slices(slices: Volume, size: int, shown_to: str | None = None) -> Tensor:
-    """A source, [S, 1, size, size] in [0, 1.25], on the scale that it has in our own path too.
+    """A source, [S, 1, size, size] in [0, 1.25], as it is in our own path too.
 
     shown_to: modality of the target, for methods that are shown a source as its model is (see
     `contrast`); None: as it is, for those that learn from sources or are published so.
     """
-    acquired = as_acquired(slices)
-    data, _ = SourceIntensity().forward(acquired.data, acquired.modality)
-    stack = _square(data, size)
-    ct = is_ct(acquired.data, acquired.modality)
-    if ct:
+    source = Source.of(as_acquired(slices))
+    stack = _square(source.units, size)
+    if source.is_ct:
         solid = float(np.interp(SOLID_HU, *CT_WINDOW))
         stack = without_couch(stack, pixel_mm(slices, size), solid)
     if shown_to is None:
         return stack
-    return nearer_contrast(stack, source_is_ct=ct, target_is_ct=shown_to == "CT")
+    return nearer_contrast(stack, source_is_ct=source.is_ct, target_is_ct=shown_to == "CT")
 
 
 def on_grid_of(slices: Volume, output: Tensor) -> NDArray[np.float32]:
