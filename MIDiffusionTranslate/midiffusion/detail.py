@@ -15,6 +15,9 @@ layers apart, near the surface of the head and below: fat and fluid are both bri
 function of T2 makes the one bright and the other dark. Each layer has its own weighted windows, and
 a pixel gets what they say in proportion to its shares in them. (Windows narrower than the passage
 between the layers, as with CT, need none.)
+
+Least squares shrinks: what a fit explains of a sample varies less than the sample. In wide windows
+the fit is made to vary as much, as far as that can be trusted.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ Image = TypeVar("Image", np.ndarray, Tensor)
 WINDOW_MM, WINDOW_CT_MM = 15.0, 1.7
 # Scalp, skull and the outermost fluid; the layers pass into each other over some millimetres.
 _LAYER_MM, _PASSAGE_MM = 16.0, 2.5
+# What a fit is multiplied by, round the mean of its window, at most. Chosen on training subjects.
+_MOST_CONTRAST = 1.25
 # Model units. Noise below this level decides a sample's texture, which the fit averages away: where
 # detail follows, sampling ends here. Chosen with the windows.
 LAST_SIGMA = 0.5
@@ -44,6 +49,7 @@ PLAIN_STEPS = 8
 _HINGES = (1 / 3, 2 / 3)  # model units: where the pieces meet
 # Squared model units: where the source varies less than this, the result is averaged instead.
 _LEAST_VARIANCE = 1e-4
+_NEXT_TO_NOTHING = 1e-7  # squared model units
 _LEAST_SHARE = 1e-6  # sum over a window: where it has less of a layer it says nothing of it
 _REACH = 3.0  # standard deviations after which a window ends
 _APART = 0.5  # standard deviations from one window to the next, but a pixel at least
@@ -97,7 +103,8 @@ def in_layers(window_mm: float) -> bool:
 def local_fit(
     result: Tensor, source: Tensor, deep: Tensor | None, sigma: float, gap: float
 ) -> Iterator[Tensor]:
-    """Weights with result ~ weights[0] + sum of weights[1:] * guides(source) round each pixel.
+    """Weights with result ~ weights[0] + sum of weights[1:] * guides(source) round each pixel: by
+    least squares; in layers with some of the contrast that least squares lose.
 
     Args:
         result, source: [S, H, W], model units, on the same grid.
@@ -109,13 +116,14 @@ def local_fit(
         [N, 4, H, W] for the next N slices; of the four the first in model units, the others ratios.
     """
     shares = [torch.ones_like(source)] if deep is None else [deep, 1 - deep]
-    fits = [_layer_fit(result, source, share, sigma, gap) for share in shares]
+    most = 1.0 if deep is None else _MOST_CONTRAST
+    fits = [_layer_fit(result, source, share, sigma, gap, most) for share in shares]
     for parts in zip(*fits, strict=True):
         yield torch.stack(parts).sum(dim=0)
 
 
 def _layer_fit(
-    result: Tensor, source: Tensor, share: Tensor, sigma: float, gap: float
+    result: Tensor, source: Tensor, share: Tensor, sigma: float, gap: float, most: float
 ) -> Iterator[Tensor]:
     """As `local_fit`, of one layer, times its shares."""
     slices, rows, columns = share.shape
@@ -139,7 +147,7 @@ def _layer_fit(
         def mean(image: Tensor) -> Tensor:
             return _sums(image * share[part], *windows).div_(whole)
 
-        fit = _fit(result[part], guides(source[part]), mean)
+        fit = _fit(result[part], guides(source[part]), mean, most)
         return torch.stack([whole, *(weight.mul_(whole) for weight in fit)])
 
     first, fits = 0, fitted(0, near(0, min(_AT_ONCE, slices)).stop)
@@ -154,8 +162,11 @@ def _layer_fit(
         yield torch.stack([share[start:stop] * weight / whole for weight in weights], dim=1)
 
 
-def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Of each window: the constant, and the weight of each image."""
+def _fit(
+    result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor], most: float
+) -> list[Tensor]:
+    """Of each window: the constant, and the weight of each image, up to `most` times that of least
+    squares, so that what they explain of the result varies as much as all of it."""
     count = len(images)
     mean_result, means = mean(result), [mean(image) for image in images]
     right = [mean(a * result) - m * mean_result for a, m in zip(images, means, strict=True)]
@@ -176,6 +187,11 @@ def _fit(result: Tensor, images: list[Tensor], mean: Callable[[Tensor], Tensor])
         for k in range(i):
             right[i] = right[i] - row[k] * right[k]
     slopes = [value / scale for value, scale in zip(right, diagonal, strict=True)]
+    if most > 1:
+        varies = mean(result * result) - mean_result * mean_result
+        explained = sum(value * slope for value, slope in zip(right, slopes, strict=True))
+        contrast = (varies / (explained + _NEXT_TO_NOTHING)).clamp_(1, most**2).sqrt_()
+        slopes = [contrast * slope for slope in slopes]
     for i in reversed(range(count)):
         for k in range(i + 1, count):
             slopes[i] = slopes[i] - lower[k][i] * slopes[k]

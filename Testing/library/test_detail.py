@@ -37,6 +37,12 @@ def weights(size: int, at: int, sigma: float) -> Array:
     return np.exp(-(steps**2) / (2 * sigma**2)) * (abs(steps) <= round(3 * sigma))
 
 
+def average(image: Array, weight: Array) -> tuple[float, float]:
+    """Mean and variance under weights of the sum 1."""
+    mean = float((weight * image).sum())
+    return mean, float((weight * (image - mean) ** 2).sum())
+
+
 @pytest.mark.parametrize(("gap", "through"), [(0.0, 0.0), (2.0, 0.75)])
 def test_least_squares_in_every_window(gap: float, through: float) -> None:
     rng = np.random.default_rng(0)
@@ -60,7 +66,15 @@ def test_least_squares_in_every_window(gap: float, through: float) -> None:
             rows = np.stack([root * piece.ravel() for piece in pieces], axis=1)
             equations = np.vstack([rows, np.sqrt(1e-4) * np.eye(4)[1:]])
             right = np.append(root * result.ravel(), np.zeros(3))
-            each[(slice(None), *at)] = np.linalg.lstsq(equations, right, rcond=None)[0]
+            found = np.linalg.lstsq(equations, right, rcond=None)[0]
+            its_mean, varies = average(result, its[at])
+            _, explained = average(applied(found, source), its[at])
+            # As much as the result varies, but for the ridge, or at most 1.25 times.
+            ridge = 1e-4 * (found[1:] ** 2).sum()
+            found[1:] *= np.sqrt(np.clip(varies / (explained + ridge), 1, 1.25**2))
+            changed, _ = average(applied(found, source), its[at])
+            found[0] += its_mean - changed
+            each[(slice(None), *at)] = found
         # A pixel gets the windows' weights in proportion to what of the layer they have.
         evidence = (windows * layer).sum(axis=(3, 4, 5))
         share_of = windows * evidence
@@ -161,7 +175,8 @@ def test_only_wide_windows_need_layers() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_an_empty_layer_says_nothing(share: float) -> None:
+def test_an_empty_layer_says_nothing(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detail, "_MOST_CONTRAST", 1.0)  # which a fit in one layer has not
     rng = np.random.default_rng(5)
     result, source = rng.random((2, 2, 12, 12)).astype(np.float32)
     one = fit(result, source, sigma=3.0, gap=1.0)
