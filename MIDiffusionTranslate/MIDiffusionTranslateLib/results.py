@@ -48,8 +48,8 @@ def addResult(
     )
 
 
-# Of the provenance; detailMm is None where no detail was taken.
-_USED = ("version", "steps", "seed", "samples", "sampler", "detailMm", "gain")
+# Of the provenance; detailMm is None where no detail was taken, sourceNoise of a CT.
+_USED = ("version", "steps", "seed", "samples", "sampler", "detailMm", "sourceNoise", "gain")
 
 
 def _attributes(place: Place, card: ModelCard, provenance: dict[str, Any]) -> dict[str, str]:

@@ -89,8 +89,9 @@ class TranslationModel:
     ) -> Translation:
         """The volume as the target modality would show it (synthetic: not for diagnosis).
 
-        volume: any modality and geometry, see `Volume.check`. steps: network evaluations per slice
-        and sample (heun rounds down to an odd number). seed: same seed, same result, whatever the
+        volume: any modality and geometry, see `Volume.check`; an MR loses its noise first, where
+        that is more than a little (`denoising`; the provenance's `sourceNoise`). steps: network
+        evaluations per slice and sample (heun rounds down to an odd number). seed: same seed, same result, whatever the
         batch size. samples: how many to average; from two on with their standard deviation.
         sampler: a name of `samplers.SAMPLERS`. steps and sampler default to the card's. on_step
         is called after every batch of slices; what it raises ends the run. agreement: whether to
