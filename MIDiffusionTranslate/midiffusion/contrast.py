@@ -31,7 +31,7 @@ def nearer_contrast(source: Tensor, *, source_is_ct: bool, target_is_ct: bool) -
     """A source as a model is shown it by its LMI maps.
 
     Args:
-        source: [S, 1, H, W], float32, as `SourceIntensity` makes it: [0, 1.25], air at 0.
+        source: [S, 1, H, W], float32, as `Source` has it: [0, 1.25], air at 0.
         source_is_ct, target_is_ct: whatever is no CT is treated as MR.
 
     Returns:

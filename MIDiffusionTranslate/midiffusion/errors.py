@@ -118,4 +118,5 @@ def disk_is_full(error: OSError) -> bool:
 
 
 class UnlikelySource(UserWarning):
-    """A source that is unlike anything the model has seen; the result is not to be relied on."""
+    """A source unlike anything the model has seen, or lost in noise; the result is not to be relied
+    on."""

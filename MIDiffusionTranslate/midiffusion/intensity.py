@@ -2,7 +2,7 @@
 
 Model units are float32 with air at 0; for MR the 99.5th percentile inside the head is at 1, for CT
 they are (HU + 1000) / 3060. The map of a model's *target* is part of its card; what comes in as a
-*source* may be anything and goes through `SourceIntensity`.
+*source* may be anything and goes through `SourceIntensity` (see `source`).
 """
 
 from __future__ import annotations

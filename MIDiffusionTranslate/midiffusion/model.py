@@ -42,6 +42,7 @@ from .samplers import SAMPLERS
 from .sampling import OnStep, Plan, Told, draw_samples, reproducible
 from .skull import brain_alone
 from .source import Source
+from .source_noise import VERY_NOISY
 from .volume import Volume
 
 __all__ = ["Translation", "TranslationModel", "load_model"]
@@ -90,15 +91,16 @@ class TranslationModel:
         """The volume as the target modality would show it (synthetic: not for diagnosis).
 
         volume: any modality and geometry, see `Volume.check`; an MR loses its noise first, where
-        that is more than a little (`denoising`; the provenance's `sourceNoise`). steps: network
-        evaluations per slice and sample (heun rounds down to an odd number). seed: same seed, same result, whatever the
-        batch size. samples: how many to average; from two on with their standard deviation.
-        sampler: a name of `samplers.SAMPLERS`. steps and sampler default to the card's. on_step
-        is called after every batch of slices; what it raises ends the run. agreement: whether to
-        compare the result with the source, which takes about as long as one or two steps; the
-        median inside the head is the provenance's `agreement`. detail: whether the result takes its
-        detail from the source (see `detail`); without, it is what the network makes of the LMI
-        maps, on its own larger pixels and down to the card's sigma_min, in 8 steps by default.
+        that is more than a little (`source_noise`; the provenance's `sourceNoise`). steps: network
+        evaluations per slice and sample (heun rounds down to an odd number). seed: same seed, same
+        result, whatever the batch size. samples: how many to average; from two on with their
+        standard deviation. sampler: a name of `samplers.SAMPLERS`. steps and sampler default to the
+        card's. on_step is called after every batch of slices; what it raises ends the run.
+        agreement: whether to compare the result with the source, which takes about as long as one
+        or two steps; the median inside the head is the provenance's `agreement`. detail: whether
+        the result takes its detail from the source (see `detail`); without, it is what the network
+        makes of the LMI maps, on its own larger pixels and down to the card's sigma_min, in 8 steps
+        by default.
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
         percentile inside the head nominally at 1000 (a brain without its skull is brought to 750,
@@ -122,8 +124,9 @@ class TranslationModel:
             shown = self.shown(slices, source.is_ct)
             head = head_mask(source.units) if agreement else None
             window_mm = self.window_mm(source.is_ct) if detail else None
-            known = self._familiarity(slices)
-            alone = brain_alone(slices, self.card.pixel_mm, is_ct=source.is_ct)
+            known = self._doubts(slices, source.noise)
+            shown_mm = grid.rows.inside, grid.columns.inside, self.card.pixel_mm
+            alone = brain_alone(slices, *shown_mm, is_ct=source.is_ct)
             plain = torch.zeros_like(slices) if agreement else None
             mean, deviation = self._mean_and_deviation(
                 slices, shown, grid, plan, told, source.units, window_mm, plain
@@ -174,16 +177,24 @@ class TranslationModel:
             None if agreed is None else Volume(agreed, volume.ijkToRAS.copy()),
         )
 
-    def _familiarity(self, slices: Tensor) -> dict[str, Any]:
-        """What the provenance says of it; warns where the source is unlike the training images."""
-        if self._familiar is None:
-            return {}
-        judged = self._familiar.judge(slices[:, 0].cpu().numpy(), self.card.pixel_mm)
-        distance = None if np.isnan(judged.distance) else round(judged.distance, 3)
-        if judged.problem is None:
-            return {"sourceDistance": distance}
-        warnings.warn(judged.problem, UnlikelySource, stacklevel=2)
-        return {"sourceDistance": distance, "warning": judged.problem}
+    def _doubts(self, slices: Tensor, noise: float | None) -> dict[str, Any]:
+        """What the provenance says of them; warns where the source is unlike the training images,
+        or was very noisy."""
+        said: dict[str, Any] = {}
+        problem = None
+        if self._familiar is not None:
+            judged = self._familiar.judge(slices[:, 0].cpu().numpy(), self.card.pixel_mm)
+            distance, problem = judged.distance, judged.problem
+            said["sourceDistance"] = None if np.isnan(distance) else round(distance, 3)
+        if problem is None and noise is not None and noise > VERY_NOISY:
+            problem = (
+                f"The source is very noisy (by {100 * noise:.0f} % of its brightest tissue): fine "
+                "structure in the result is not to be relied on."
+            )
+        if problem is not None:
+            warnings.warn(problem, UnlikelySource, stacklevel=2)
+            said["warning"] = problem
+        return said
 
     def default_steps(self, detail: bool) -> int:
         """Network evaluations of a translation with or without detail, unless told otherwise."""

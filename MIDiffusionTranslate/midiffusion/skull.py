@@ -18,27 +18,32 @@ from torch import Tensor
 from .head import AIR, BONE_HU, head_of, shrink
 from .intensity import CT_WINDOW
 
-# Below the surface, millimetres: where the scalp is, and bone. Deeper than the last is brain.
+# Below the surface, millimetres (1, 2, 3, 5, 8, 11 and 15 pixels of the shipped models): where the
+# scalp is, and bone. Deeper than the last is brain.
 _SCALP_MM = (1.7, 3.3, 5.0, 8.3)
 _BONE_MM = (5.0, 8.3, 13.0, 18.0)
 _BRAIN_MM = 25.0
 # Brightness of the ditch over that of the brighter of its sides. Heads have up to the first of the
 # two nearly always, brains from the second (docs/results.md).
 _HEAD, _BRAIN = 0.65, 0.75
-_LEAST_BONE = 0.01  # share of a head in CT
+_LEAST_BONE = 0.01  # share of a head in CT; heads have a tenth
 _SLICES = 24  # that it is told by
 _LEAST_PIXELS = 100
 
 
-def brain_alone(slices: Tensor, pixel_mm: float, *, is_ct: bool) -> float:
+def brain_alone(
+    slices: Tensor, rows: slice, columns: slice, pixel_mm: float, *, is_ct: bool
+) -> float:
     """How surely these slices show a brain without its skull: 0 for a head, 1 for a brain.
 
     Args:
         slices: [S, 1, H, W] of a `Source`, model units, axial or of another orientation.
+        rows, columns: those that the source has; the others are padding.
         pixel_mm: in-plane size of the pixels, millimetres.
         is_ct: whether they are of a CT.
     """
-    some = slices[:: max(1, len(slices) // _SLICES)].cpu()
+    # Where the field of view ends is no surface, and what pads it no air.
+    some = slices[:: max(1, -(-len(slices) // _SLICES)), :, rows, columns].cpu()
     head = head_of(some, 2 * AIR)  # noise may be above the level of air
     if is_ct:
         bone = float(np.interp(BONE_HU, *CT_WINDOW))

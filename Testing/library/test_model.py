@@ -16,6 +16,7 @@ from midiffusion.errors import (
     InvalidParameter,
     InvalidVolume,
     OutOfMemory,
+    UnlikelySource,
 )
 from midiffusion.intensity import HounsfieldIntensity, PercentileIntensity, head_mask
 from midiffusion.model import TranslationModel
@@ -192,6 +193,39 @@ def test_what_comes_out_dark_is_brought_to_where_heads_are(card, volume, monkeyp
     if samples > 1:
         spread = made.uncertainty.data
         np.testing.assert_allclose(spread, gain * before.uncertainty.data, rtol=1e-3, atol=1e-3)
+
+
+def test_a_dark_result_of_a_whole_head_stays_dark(card, volume):
+    """As that of one whose fat is suppressed."""
+    k, j, i = np.indices((5, 40, 40))
+    radius = np.hypot(j - 19.5, i - 19.5) * 5
+    head = np.where(radius < 60, 300.0, 0)
+    head[(radius >= 60) & (radius < 72)] = 60
+    head[(radius >= 72) & (radius < 84)] = 250
+    whole = Volume(np.where(k > 0, head, 0), np.diag([-5.0, -5.0, 5.0, 1.0]), "FLAIR")
+    model = TranslationModel(replace(card, pixel_mm=5 / 3), Dusk())
+    assert model.translate(whole, device="cpu").provenance["gain"] == 1
+    brain = replace(whole, data=np.where(radius < 60, whole.data, 0))
+    assert model.translate(brain, device="cpu").provenance["gain"] > 1.2
+
+
+def test_noise_is_told_and_warned_of_where_it_is_strong(model, volume):
+    random = np.random.default_rng(0)
+
+    def told(sigma: float) -> dict[str, object]:
+        real, imaginary = 400 * sigma * random.standard_normal((2, 5, 60, 60))
+        disc = np.where(np.hypot(*(np.mgrid[:60, :60] - 30)) < 25, 400.0, 0.0)
+        source = Volume(np.hypot(disc + real, imaginary), np.diag([-3.0, -3.0, 5.0, 1.0]), "T1")
+        return model.translate(source, steps=1, device="cpu").provenance
+
+    some = told(0.05)
+    # The disc is all there is, and its median is brought to 0.5.
+    assert some["sourceNoise"] == pytest.approx(0.025, rel=0.25) and "warning" not in some
+    with pytest.warns(UnlikelySource, match="very noisy"):
+        much = told(0.4)
+    assert "very noisy" in str(much["warning"])
+    ct = model.translate(replace(volume, modality="CT"), steps=1, device="cpu")
+    assert ct.provenance["sourceNoise"] is None
 
 
 class Echo(torch.nn.Module):

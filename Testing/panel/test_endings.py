@@ -97,8 +97,12 @@ def test_a_model_that_has_gone_since_it_was_listed(
     assert ready.volumes() == ["T1"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [("stripes", "don't look like the model's training images"), ("noise", "is very noisy")],
+)
 def test_a_source_that_is_no_head_is_translated_with_a_warning(
-    ready: PanelDriver, models: Path
+    ready: PanelDriver, models: Path, kind: str, sentence: str
 ) -> None:
     """The shipped model's knowledge of heads, in the tiny model's card; the source is a box."""
     flair = MODULE.parent / "Resources" / "Models" / "flair" / "card.json"
@@ -106,12 +110,15 @@ def test_a_source_that_is_no_head_is_translated_with_a_warning(
     ready.panel.chooser.list()
     source = ready.parameters.sourceVolume
     image = ready.slicer.util.arrayFromVolume(source)
-    image[:] = np.indices(image.shape)[1] % 7 * 100 + 300
+    if kind == "noise":
+        image[:] = np.random.default_rng(0).integers(300, 900, image.shape)
+    else:
+        image[:] = np.indices(image.shape)[1] % 7 * 100 + 300
     ready.slicer.util.arrayFromVolumeModified(source)
     ready.run()
     ready.assertIdle()
     assert ready.status.startswith("Done in ")
-    assert "don't look like the model's training images" in ready.status
+    assert sentence in ready.status
     assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
 
 

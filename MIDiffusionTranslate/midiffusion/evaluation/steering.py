@@ -31,11 +31,11 @@ from ..detail import PLAIN_STEPS
 from ..device import choose_device
 from ..errors import InvalidParameter
 from ..grid import SliceGrid
-from ..intensity import SourceIntensity
 from ..model import TranslationModel
 from ..noise import VESDE
 from ..samplers import SAMPLERS
 from ..sampling import Plan, draw_samples, reproducible
+from ..source import Source
 from ..volume import Volume
 from .bootstrap import Interval, interval, statistic_interval
 from .datasets import Subject
@@ -45,7 +45,7 @@ from .report import estimate_text, markdown_table, say
 from .run import Run
 from .scorer import score_subject
 
-# source [S, H, W] in [0, 1.25] as `SourceIntensity` makes it, its volume's geometry, seed -> sample
+# source [S, H, W] in [0, 1.25] as `Source` has it, its volume's geometry, seed -> sample
 Draw = Callable[[Volume, int], NDArray[np.float32]]
 
 CONDITIONS = ("right", "swapped", "blank", "unconditional")
@@ -109,7 +109,7 @@ def model_sources(subjects: Sequence[Subject], slices: int) -> list[Subject]:
     cut = []
     for subject in subjects:
         acquired = as_acquired(subject.source)
-        units, _ = SourceIntensity().forward(acquired.data, acquired.modality)
+        units = Source.of(acquired).units
         count = min(slices, len(units))
         heights = np.linspace(_LOWEST, _HIGHEST, count) if count > 1 else np.array([0.5])
         rows = np.round(heights * (len(units) - 1)).astype(int)

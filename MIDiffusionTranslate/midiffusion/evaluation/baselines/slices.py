@@ -18,7 +18,6 @@ from torch import Tensor
 from ...contrast import nearer_contrast
 from ...errors import InvalidData
 from ...head import SOLID_HU, without_couch
-from ...intensity import CT_WINDOW
 from ...source import Source
 from ...volume import Volume
 from ..datasets.subject import HU_OF_ZERO, HU_PER_UNIT, Subject, area_average, as_acquired
@@ -51,10 +50,7 @@ def source_slices(slices: Volume, size: int, shown_to: str | None = None) -> Ten
     `contrast`); None: as it is, for those that learn from sources or are published so.
     """
     source = Source.of(as_acquired(slices))
-    stack = _square(source.units, size)
-    if source.is_ct:
-        solid = float(np.interp(SOLID_HU, *CT_WINDOW))
-        stack = without_couch(stack, pixel_mm(slices, size), solid)
+    stack = source.without_couch(_square(source.units, size), pixel_mm(slices, size))
     if shown_to is None:
         return stack
     return nearer_contrast(stack, source_is_ct=source.is_ct, target_is_ct=shown_to == "CT")

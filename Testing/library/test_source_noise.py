@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from midiffusion import denoising
-from midiffusion.denoising import noise_level, without_noise
+from midiffusion import source_noise
 from midiffusion.grid import resampling_matrix
+from midiffusion.source_noise import noise_level, without_noise
 from scipy import fft
 from toys import anatomy, noisy
 
@@ -95,7 +95,7 @@ def test_patches_lose_what_is_below_the_threshold_and_nothing_else():
             total[place] += fft.idctn(waves, norm="ortho")
             shares[place] += 1
     expected = (total / shares)[8:-8, 8:-8]
-    found = denoising._shrunk(torch.from_numpy(image), sigma).numpy()
+    found = source_noise._shrunk(torch.from_numpy(image), sigma).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert np.abs(found - image).max() > sigma
 

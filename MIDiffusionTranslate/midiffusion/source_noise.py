@@ -1,15 +1,15 @@
 """Noise of an MR source: how strong it is, and the source without it.
 
 LMI maps are made of what 3 x 3 pixels hold, and noise as strong as the steps between tissues leaves
-nothing of them. Models are trained on noisy sources too, but what a pixel's neighbours say of its
-noise is there to be used, and no network of ours does it as well.
+nothing of them. Training on noisy sources does not mend that; what a pixel's neighbours say of its
+noise does (docs/results.md, Noise of the source).
 
-In every slice each 8 x 8 patch loses the coefficients of its cosine transform that noise alone
-could have (Yu and Sapiro, DCT image denoising, Image Processing On Line 1, 2011); a pixel gets the
-mean of the patches it lies in. Where an acquisition was interpolated its noise is coarser than a
-pixel, so the same is done to what remains at twice and four times the pixel (after Facciolo,
-Pierazzo and Morel, Conservative scale recomposition for multiscale denoising, SIAM J Imaging Sci
-10, 2017).
+DCT denoising: in every slice each 8 x 8 patch loses the coefficients of its discrete cosine
+transform that noise alone could have (Yu and Sapiro, DCT image denoising, Image Processing On Line
+1, 2011); a pixel gets the mean of the patches it lies in, less the bias that Rician noise gives a
+magnitude. Where an acquisition was interpolated its noise is coarser than a pixel, so the same is
+done to what remains at pixels twice as large, and so on (after Facciolo, Pierazzo and Morel,
+Conservative scale recomposition for multiscale denoising, SIAM J Imaging Sci 10, 2017).
 Weak noise is left alone: what models can live with is not worth a lesion's texture.
 
 It is computed on the CPU, whatever device translates, so that all devices agree.
@@ -29,9 +29,11 @@ from .head import AIR
 # Model units. Noise up to the first is left alone, from the second it is taken out in full. Chosen
 # on training subjects (docs/results.md); volumes as scanners give them mostly have .01 to .03.
 _LEFT_ALONE, _TAKEN_OUT = 0.015, 0.03
+# Of noise as strong as this the user is told: it has cost a tenth of the SSIM.
+VERY_NOISY = 0.14
 _PATCH, _STEP = 8, 2  # pixels: side of a patch, and from one patch to the next
 _THRESHOLD = 2.7  # standard deviations of the noise: smaller coefficients are none of the image's
-# A pixel with more shows too much anatomy for its noise to be told.
+# Pixels are not made larger than this: they show too much anatomy for their noise to be told.
 _COARSEST_MM = 2.0
 _LEAST_SIDE = 16  # pixels: a smaller image is not made coarser
 _ENOUGH = 100  # pixels that noise can be told by
@@ -49,7 +51,7 @@ def without_noise(stack: np.ndarray, pixel_mm: float) -> tuple[np.ndarray, float
 
     Returns:
         Like `stack`, the same array where nothing is to be done; standard deviation of the noise,
-        model units, the larger one if several scales have noise.
+        model units, at the pixels where it is greatest; 0 also where it can't be told.
     """
     some = [torch.from_numpy(stack[row]) for row in _spread(len(stack))]
     levels: list[float] = []
