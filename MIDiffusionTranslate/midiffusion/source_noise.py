@@ -117,14 +117,13 @@ def _shrunk(image: Tensor, sigma: float) -> Tensor:
     height, width = image.shape
     pads = (_PATCH, _PATCH + width % _STEP, _PATCH, _PATCH + height % _STEP)
     padded = F.pad(image[None, None], pads, mode="replicate")
-    bank = _cosines()
-    coefficients = F.conv2d(padded, bank, stride=_STEP)
-    small = coefficients.abs() <= _THRESHOLD * sigma
-    small[:, 0] = False  # the mean of a patch stays
-    coefficients[small] = 0
+    waves = _cosines()
+    coefficients = waves @ F.unfold(padded, _PATCH, stride=_STEP)[0]
+    kept = F.hardshrink(coefficients, _THRESHOLD * sigma)
+    kept[0] = coefficients[0]  # the mean of a patch stays
+    total = F.fold((waves.T @ kept)[None], padded.shape[2:], _PATCH, stride=_STEP)
     shared = (_PATCH // _STEP) ** 2  # patches that a pixel lies in
-    back = F.conv_transpose2d(coefficients, bank, stride=_STEP) / shared
-    return back[0, 0, _PATCH : _PATCH + height, _PATCH : _PATCH + width]
+    return total[0, 0, _PATCH : _PATCH + height, _PATCH : _PATCH + width] / shared
 
 
 def _magnitude_of_signal(mean: Tensor, sigma: float) -> Tensor:
@@ -135,12 +134,11 @@ def _magnitude_of_signal(mean: Tensor, sigma: float) -> Tensor:
 
 
 def _cosines() -> Tensor:
-    """The orthonormal two-dimensional cosine transform as filters, [64, 1, 8, 8], means first."""
+    """The orthonormal two-dimensional cosine transform of a patch as a matrix, means first."""
     place = torch.arange(_PATCH, dtype=torch.float64)
     waves = torch.cos(math.pi / _PATCH * (place + 0.5) * place[:, None]) * math.sqrt(2 / _PATCH)
     waves[0] /= math.sqrt(2)
-    filters = waves[:, None, :, None] * waves[None, :, None, :]
-    return filters.reshape(-1, 1, _PATCH, _PATCH).float()
+    return torch.kron(waves, waves).float()
 
 
 def _spread(count: int) -> np.ndarray:
