@@ -23,7 +23,7 @@ def test_an_mr_without_much_noise_is_on_its_scale_and_no_more():
     assert not source.is_ct and source.noise == pytest.approx(0.01, rel=0.4)
 
 
-@pytest.mark.parametrize("axes", permutations(range(3)))
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
 def test_noise_is_taken_out_in_the_slices_as_they_were_acquired(axes):
     clean = anatomy()
     data = 700 * noisy(clean, 0.06)
