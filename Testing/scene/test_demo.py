@@ -34,8 +34,7 @@ def test_the_demo_writes_what_it_promises(tmp_path: Path, tinyModel: Path, capsy
 def test_the_shipped_model_is_nearer_to_the_real_flair_than_noise(
     tmp_path: Path, flair: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four slices at four evaluations. Measured with the model at three quarters of its training:
-    SSIM 0.22, PSNR 10.2 dB. Noise of the real image's mean and deviation: 0.1 and below 9.5 dB."""
+    """Four slices at four evaluations; noise of the real image's mean and deviation."""
     few = tmp_path / "few.nii.gz"
     sitk.WriteImage(sitk.ReadImage(str(demo.SOURCE))[:, :, 14:38:6], str(few))
     monkeypatch.setattr(demo, "SOURCE", few)
@@ -52,5 +51,5 @@ def test_the_shipped_model_is_nearer_to_the_real_flair_than_noise(
     noise *= mask * metrics.best_gain(noise[mask], real[mask])
     noiseSSIM = metrics.ssim_map(noise, real)[mask].mean()
     noisePSNR = metrics.psnr(metrics.mean_squared_error(noise, real, mask))
-    assert ssim > 0.17 > noiseSSIM + 0.05
-    assert psnr > 9.7 > noisePSNR
+    assert ssim > noiseSSIM + 0.1
+    assert psnr > noisePSNR + 1
