@@ -49,7 +49,7 @@ PLAIN_STEPS = 8
 _HINGES = (1 / 3, 2 / 3)  # model units: where the pieces meet
 # Squared model units: where the source varies less than this, the result is averaged instead.
 _LEAST_VARIANCE = 1e-4
-_NEXT_TO_NOTHING = 1e-7  # squared model units
+_NEXT_TO_NOTHING = 1e-7  # squared model units: where nothing is explained, nothing is given back
 _LEAST_SHARE = 1e-6  # sum over a window: where it has less of a layer it says nothing of it
 _REACH = 3.0  # standard deviations after which a window ends
 _APART = 0.5  # standard deviations from one window to the next, but a pixel at least

@@ -125,8 +125,13 @@ class TranslationModel:
             head = head_mask(source.units) if agreement else None
             window_mm = self.window_mm(source.is_ct) if detail else None
             known = self._doubts(slices, source.noise)
-            shown_mm = grid.rows.inside, grid.columns.inside, self.card.pixel_mm
-            alone = brain_alone(slices, *shown_mm, is_ct=source.is_ct)
+            alone = brain_alone(
+                slices,
+                grid.rows.inside,
+                grid.columns.inside,
+                self.card.pixel_mm,
+                is_ct=source.is_ct,
+            )
             plain = torch.zeros_like(slices) if agreement else None
             mean, deviation = self._mean_and_deviation(
                 slices, shown, grid, plan, told, source.units, window_mm, plain

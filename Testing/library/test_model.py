@@ -195,7 +195,7 @@ def test_what_comes_out_dark_is_brought_to_where_heads_are(card, volume, monkeyp
         np.testing.assert_allclose(spread, gain * before.uncertainty.data, rtol=1e-3, atol=1e-3)
 
 
-def test_a_dark_result_of_a_whole_head_stays_dark(card, volume):
+def test_a_dark_result_of_a_whole_head_stays_dark(card):
     """As that of one whose fat is suppressed."""
     k, j, i = np.indices((5, 40, 40))
     radius = np.hypot(j - 19.5, i - 19.5) * 5
