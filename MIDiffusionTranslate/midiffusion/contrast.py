@@ -6,6 +6,10 @@ Between contrasts of MR all of it counts. Between MR and CT most of it misleads:
 tissue from another in MR is nearly flat in CT, and bone, which outshines all else in CT, is as dark
 as air in MR. The curves know no more than that; their figures were chosen on training subjects
 (docs/results.md).
+
+No curve tells fluid from bone where an MR shows both dark, and a ventricle came out as a hole in
+the head. But bone and air are of one piece with the skull and the face, and fluid deep in the head
+is not: there it is shown as the tissue round it, which in CT it nearly is.
 """
 
 from __future__ import annotations
@@ -14,10 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .head import AIR, grow, head_of, reached_from_edge, shrink
 from .intensity import CT_WINDOW
 
 # MR to a model of CT: bone and air keep their distance from tissue, tissues come close together.
 _TISSUE, _STEEPNESS = 0.7, 2.5
+# Deeper below the surface of a head there is no bone or air but what is connected to the rest.
+_DEEP_MM = 25.0
+_DARK = 0.5  # times the median of all that is so deep
+_LEAST_PIXELS = 100  # that a median is taken of
+_AT_ONCE = 8  # slices: what is worked on at once bounds the memory
 # CT to a model of MR: Hounsfield units, and model units in the order of T1 and FLAIR, where bone is
 # darkest, then fluid, then brain. In MR fluid and brain are further apart still, and fat is
 # brighter; but the steeper the curve, the more of a CT's noise it shows.
@@ -27,11 +37,14 @@ _CT_AS_MR = (
 )
 
 
-def nearer_contrast(source: Tensor, *, source_is_ct: bool, target_is_ct: bool) -> Tensor:
+def nearer_contrast(
+    source: Tensor, pixel_mm: float, *, source_is_ct: bool, target_is_ct: bool
+) -> Tensor:
     """A source as a model is shown it by its LMI maps.
 
     Args:
         source: [S, 1, H, W], float32, as `Source` has it: [0, 1.25], air at 0.
+        pixel_mm: in-plane size of its pixels, millimetres.
         source_is_ct, target_is_ct: whatever is no CT is treated as MR.
 
     Returns:
@@ -40,10 +53,28 @@ def nearer_contrast(source: Tensor, *, source_is_ct: bool, target_is_ct: bool) -
     if source_is_ct == target_is_ct:
         return source
     if target_is_ct:
-        return torch.tanh(source * _STEEPNESS).mul_(_TISSUE)
+        return torch.tanh(_fluid_as_tissue(source, pixel_mm) * _STEEPNESS).mul_(_TISSUE)
     hounsfield, values = _CT_AS_MR
     places = np.interp(hounsfield, *CT_WINDOW)
     shown = np.empty(source.shape, np.float32)
     for one, image in zip(shown, source.cpu().numpy(), strict=True):  # it computes in float64
         one[:] = np.interp(image, places, values)
     return torch.from_numpy(shown).to(source.device)
+
+
+def _fluid_as_tissue(source: Tensor, pixel_mm: float) -> Tensor:
+    """An MR with what is dark deep in the head as bright as most of what is there."""
+    parts = source.cpu().split(_AT_ONCE)
+    # Noise may be above the level of air.
+    deep = [shrink(head_of(part, 2 * AIR), round(_DEEP_MM / pixel_mm)) for part in parts]
+    inside = torch.cat([part[where > 0] for part, where in zip(parts, deep, strict=True)])
+    if len(inside) < _LEAST_PIXELS:
+        return source
+    tissue = inside.median()
+    filled = []
+    for part, where in zip(parts, deep, strict=True):
+        dark = (part < _DARK * tissue).to(part)
+        fluid = dark * (1 - reached_from_edge(dark.maximum(1 - where)))
+        # Its edge is between fluid and tissue.
+        filled.append(torch.where(grow(fluid, 1) > 0, part.clamp_min(tissue), part))
+    return torch.cat(filled).to(source.device)

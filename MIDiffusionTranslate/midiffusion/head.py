@@ -105,11 +105,14 @@ def shrink(mask: Tensor, pixels: int) -> Tensor:
 def _spread(seeds: Tensor, mask: Tensor) -> Tensor:
     """Largest seed that each pixel of the mask is connected to through the sides of pixels, 0
     elsewhere. seeds: whole numbers, up to the number of pixels of a slice; both [S, 1, H, W]."""
-    found, inside = (seeds * mask).long(), mask.long()
     above = seeds.shape[1:].numel() + 1  # any seed
+    # What a lift can come to: 32 bits take half the time of 64.
+    highest = above * (max(seeds.shape[-2:]) + 1)
+    whole = torch.int32 if highest <= torch.iinfo(torch.int32).max else torch.int64
+    found, inside = (seeds * mask).to(whole), mask.to(whole)
     ways = [(dim, back) for dim in (-2, -1) for back in (False, True)]
     # Every wall lifts what comes after it above all before it: a running maximum starts anew there.
-    lifts = [_turned(1 - inside, *way).cumsum(way[0]) * above for way in ways]
+    lifts = [_turned(1 - inside, *way).cumsum(way[0], dtype=whole) * above for way in ways]
     while True:
         # Along whole runs of the mask, one way after the other: few rounds, however far it is.
         grown = found

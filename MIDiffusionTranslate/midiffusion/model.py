@@ -235,7 +235,8 @@ class TranslationModel:
 
     def shown(self, slices: Tensor, source_is_ct: bool) -> Tensor:
         """What LMI maps are made of: like the slices of a `Source`."""
-        return nearer_contrast(slices, source_is_ct=source_is_ct, target_is_ct=self.makes_ct)
+        kinds = {"source_is_ct": source_is_ct, "target_is_ct": self.makes_ct}
+        return nearer_contrast(slices, self.card.pixel_mm, **kinds)
 
     @property
     def makes_ct(self) -> bool:

@@ -20,6 +20,7 @@ from midiffusion.training.configuration import TrainingConfig
 from midiffusion.volume import Volume
 from toys import discs
 
+PIXEL_MM = 5 / 3
 HU = {"air": -1000.0, "fat": -100.0, "fluid": 0.0, "brain": 35.0, "skull": 1200.0}
 
 
@@ -27,7 +28,8 @@ def _of_ct(values: dict[str, float]) -> dict[str, float]:
     """How a model of MR is shown Hounsfield units."""
     data = np.array(list(values.values()), np.float32).reshape(1, 1, 1, -1)
     units, _ = SourceIntensity().forward(data[0], "CT")
-    shown = nearer_contrast(torch.from_numpy(units)[None], source_is_ct=True, target_is_ct=False)
+    kinds = {"source_is_ct": True, "target_is_ct": False}
+    shown = nearer_contrast(torch.from_numpy(units)[None], PIXEL_MM, **kinds)
     assert shown.dtype == torch.float32 and shown.shape == data.shape
     return dict(zip(values, shown.flatten().tolist(), strict=True))
 
@@ -35,16 +37,50 @@ def _of_ct(values: dict[str, float]) -> dict[str, float]:
 @pytest.mark.parametrize("kind", [True, False])
 def test_one_kind_is_shown_as_it_is(kind):
     source = torch.rand(2, 1, 8, 8)
-    assert nearer_contrast(source, source_is_ct=kind, target_is_ct=kind) is source
+    assert nearer_contrast(source, PIXEL_MM, source_is_ct=kind, target_is_ct=kind) is source
+
+
+def _of_mr(source: torch.Tensor) -> torch.Tensor:
+    """How a model of CT is shown model units."""
+    return nearer_contrast(source, PIXEL_MM, source_is_ct=False, target_is_ct=True)
 
 
 def test_tissues_of_mr_come_close_and_none_of_them_near_air():
-    source = torch.tensor([0.0, 0.05, 0.3, 0.6, 1.0])
-    air, bone, *tissues = nearer_contrast(source, source_is_ct=False, target_is_ct=True).tolist()
+    source = torch.tensor([0.0, 0.05, 0.3, 0.6, 1.0])[None, None, None]
+    air, bone, *tissues = _of_mr(source).flatten().tolist()
     assert air == 0 < bone
     assert tissues == sorted(tissues)
     assert tissues[-1] - tissues[0] < 0.3
     assert tissues[0] - bone > 0.25  # wider than in the source, where it is as much
+
+
+@pytest.mark.parametrize("fluid", [0.02, 0.2, 0.9])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_fluid_deep_in_the_head_is_shown_as_tissue_and_bone_and_sinus_are_not(fluid, noise):
+    y, x = (torch.arange(128) - 63.5)[:, None], torch.arange(128) - 63.5
+    radius = torch.hypot(x / 0.85, y)
+    image = torch.where(radius < 50, 0.5, 0.0)
+    image[(radius > 42) & (radius < 46)] = 0.05  # bone
+    ventricle = torch.hypot(x - 3, y - 10) < 6
+    sinus = (torch.hypot(x, y + 26) < 6) | ((x.abs() < 3) & (y < -26) & (radius < 50))
+    image[ventricle], image[sinus] = fluid, 0.02
+    rng = torch.Generator().manual_seed(0)
+    image = torch.where(radius < 50, image + noise * torch.randn(128, 128, generator=rng), 0.0)
+    pair = torch.stack([image, image.flip(0)])[:, None].clamp(min=0)
+    shown = _of_mr(pair)[0, 0]
+    tissue = shown[(radius < 40) & ~ventricle & ~sinus].median()
+    if fluid < 0.25:
+        assert (shown[ventricle] - tissue).abs().max() < 0.05
+    else:
+        assert shown[ventricle].median() > tissue + 0.05
+    dark = sinus | ((radius > 42.5) & (radius < 45.5))
+    assert shown[dark].max() < 0.25 < tissue
+    assert torch.equal(shown[radius > 46], (0.7 * torch.tanh(2.5 * pair[0, 0]))[radius > 46])
+
+
+def test_a_head_too_small_to_have_a_depth_is_shown_by_the_curve_alone():
+    source = torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(_of_mr(source), 0.7 * torch.tanh(2.5 * source))
 
 
 def test_ct_has_bone_below_fluid_below_brain():
@@ -71,13 +107,14 @@ def _volume(ct: bool) -> Volume:
 @pytest.mark.parametrize("source_is_ct", [True, False])
 @pytest.mark.parametrize("target_is_ct", [True, False])
 def test_a_model_and_its_rivals_are_shown_the_same(card, denoiser, source_is_ct, target_is_ct):
+    card = replace(card, pixel_mm=1.0)  # that of the volume
     if target_is_ct:
         card = replace(card, intensity=HounsfieldIntensity().to_dict())
     volume = _volume(source_is_ct)
     source = source_slices(volume, 16)
     shown = TranslationModel(card, denoiser).shown(source, source_is_ct)
     kinds = {"source_is_ct": source_is_ct, "target_is_ct": target_is_ct}
-    torch.testing.assert_close(shown, nearer_contrast(source, **kinds), rtol=0, atol=0)
+    torch.testing.assert_close(shown, nearer_contrast(source, 1.0, **kinds), rtol=0, atol=0)
     rivals = source_slices(volume, 16, "CT" if target_is_ct else "MR")
     torch.testing.assert_close(rivals, shown, rtol=0, atol=0)
     assert torch.equal(shown, source) == (source_is_ct == target_is_ct)
@@ -101,7 +138,7 @@ def test_maps_and_agreement_see_what_is_shown_and_the_rest_the_source(card, deno
     TranslationModel(card, denoiser).translate(_volume(ct=False), device="cpu", agreement=True)
     source = seen["local_fit"][:, None]
     assert source.max() > 0.3
-    shown = nearer_contrast(source, source_is_ct=False, target_is_ct=True)
+    shown = _of_mr(source)
     torch.testing.assert_close(seen["draw_samples"], shown)
     torch.testing.assert_close(seen["agreement_slices"], shown)
 
@@ -125,7 +162,7 @@ def test_only_zero_shot_methods_of_our_own_training_are_shown_the_nearer(
     method, nearer, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(slices, "nearer_contrast", lambda x, **kinds: asked.append(kinds) or x)
+    monkeypatch.setattr(slices, "nearer_contrast", lambda x, _, **kinds: asked.append(kinds) or x)
     subjects = [replace(subject, target_modality="CT") for subject in discs(2, side=16)]
     fitted = method()
     fitted.fit(subjects, Budget(steps=1))

@@ -72,6 +72,16 @@ def test_air_is_reached_from_the_edge_round_every_corner(share):
         assert np.array_equal(each > 0, np.isin(parts, edge[edge > 0]))
 
 
+def test_a_slice_of_more_than_a_million_pixels():
+    """Whose numbers of pixels times its side don't fit into 32 bits."""
+    air = np.zeros((1400, 1400), np.float32)
+    air[0, 700] = air[1:1399, 700] = air[1398, 2:700] = 1  # from the edge, round a corner
+    air[5, 5] = 1
+    found = reached_from_edge(torch.from_numpy(air)[None, None])[0, 0].numpy()
+    air[5, 5] = 0
+    assert np.array_equal(found, air)
+
+
 def test_the_head_has_its_holes():
     y, x = np.mgrid[:64, :64] - 32
     radius = np.hypot(x, y)

@@ -50,10 +50,12 @@ def source_slices(slices: Volume, size: int, shown_to: str | None = None) -> Ten
     `contrast`); None: as it is, for those that learn from sources or are published so.
     """
     source = Source.of(as_acquired(slices))
-    stack = source.without_couch(_square(source.units, size), pixel_mm(slices, size))
+    side_mm = pixel_mm(slices, size)
+    stack = source.without_couch(_square(source.units, size), side_mm)
     if shown_to is None:
         return stack
-    return nearer_contrast(stack, source_is_ct=source.is_ct, target_is_ct=shown_to == "CT")
+    kinds = {"source_is_ct": source.is_ct, "target_is_ct": shown_to == "CT"}
+    return nearer_contrast(stack, side_mm, **kinds)
 
 
 def on_grid_of(slices: Volume, output: Tensor) -> NDArray[np.float32]:
