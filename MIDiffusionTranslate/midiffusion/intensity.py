@@ -76,12 +76,19 @@ class PercentileIntensity:
         missing = max(_BRIGHT_HEAD / bright - 1, 0.0)
         return min(1 + brain_alone * missing, _MOST_GAIN)
 
+    def take_bone_out(self, data: np.ndarray) -> None:
+        """Changes nothing: bone has no intensity of its own in MR."""
+
     def inverse(self, data: np.ndarray) -> np.ndarray:
         """Model units -> float32, 1 becomes `unit`."""
         return np.asarray(data, dtype=np.float32) * np.float32(self.unit)
 
     def to_dict(self) -> dict[str, object]:
         return {"kind": self.kind, **asdict(self)}
+
+
+# Above brain and fresh blood but for a clot's middle, below the softest bone.
+_SOFT_TISSUE_HU = 60.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,12 @@ class HounsfieldIntensity:
     def gain(self, data: np.ndarray, brain_alone: float) -> float:
         """1: Hounsfield units are absolute."""
         return 1.0
+
+    def take_bone_out(self, data: np.ndarray) -> None:
+        """Brings a result [...] in model units down to soft tissue wherever it is brighter, for a
+        source that has no bone: a model draws a skull round some brains without one."""
+        most, _ = self.forward(np.float32(_SOFT_TISSUE_HU))
+        np.minimum(data, most, out=data)
 
     def inverse(self, data: np.ndarray) -> np.ndarray:
         """Model units -> float32 HU."""

@@ -40,7 +40,7 @@ from .noise import VESDE
 from .precision import network_dtype
 from .samplers import SAMPLERS
 from .sampling import OnStep, Plan, Told, draw_samples, reproducible
-from .skull import brain_alone
+from .skull import brain_alone, surely_no_skull
 from .source import Source
 from .source_noise import VERY_NOISY
 from .volume import Volume
@@ -103,11 +103,11 @@ class TranslationModel:
         by default.
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
-        percentile inside the head nominally at 1000 (a brain without its skull is brought to 750,
-        which most heads have; the provenance's `gain`). A source unlike anything the model
-        can serve is translated all the same, with the warning UnlikelySource, whose sentence is the
-        provenance's `warning`. Raises InvalidVolume, InvalidParameter, DeviceUnavailable and
-        OutOfMemory.
+        percentile inside the head nominally at 1000. A brain without its skull is brought to 750,
+        which most heads have (the provenance's `gain`), and in CT gets no bone. A source unlike
+        anything the model can serve is translated all the same, with the warning UnlikelySource,
+        whose sentence is the provenance's `warning`. Raises InvalidVolume, InvalidParameter,
+        DeviceUnavailable and OutOfMemory.
         """
         plan = self._plan(steps, seed, samples, sampler, detail)
         volume.check()
@@ -146,6 +146,8 @@ class TranslationModel:
                 f"The volume's {count} slices of {height} x {width} pixels don't fit into the "
                 f"memory of {memory_state(place)}: crop the volume or choose another device."
             ) from failure
+        if surely_no_skull(alone, len(slices)):
+            self._intensity.take_bone_out(mean)
         gain = self._intensity.gain(mean, alone)
         if gain != 1:
             mean *= np.float32(gain)

@@ -3,7 +3,7 @@
 A model makes a brain as bright as it is beside the skin and marrow it has learnt it with, and a
 result of a brain alone is half as bright as that of a head. What is done about it
 (`PercentileIntensity.gain`) needs to be known from the source: a head whose fat is suppressed has a
-dark result too, and rightly.
+dark result too, and rightly. And a model of CT draws a skull into some slices of a brain.
 
 In an MR of any contrast the bone is darker than the scalp outside it or the brain inside. In a
 brain alone brightness runs from the surface to the middle without such a ditch. A CT has bone or
@@ -29,6 +29,7 @@ _HEAD, _BRAIN = 0.65, 0.75
 _LEAST_BONE = 0.01  # share of a head in CT; heads have a tenth
 _SLICES = 24  # that it is told by
 _LEAST_PIXELS = 100
+_ENOUGH_SLICES = 5
 
 
 def brain_alone(
@@ -64,3 +65,9 @@ def brain_alone(
     if not (sides and ditch):
         return 0.0
     return float(np.interp(min(ditch) / max(sides), (_HEAD, _BRAIN), (0.0, 1.0)))
+
+
+def surely_no_skull(alone: float, slices: int) -> bool:
+    """Whether so many slices that are `brain_alone` to this degree have no skull for certain. One
+    slice of a head in forty looks like that of a brain; no volume did (docs/results.md)."""
+    return alone == 1 and slices >= _ENOUGH_SLICES

@@ -198,6 +198,16 @@ def test_a_brain_is_brought_to_where_heads_are_and_a_head_is_left(bright, alone,
     assert mapping.gain(np.zeros((3, 4)), 1) == HounsfieldIntensity().gain(0.3 * brain, 1) == 1
 
 
+def test_bone_is_taken_out_of_hounsfield_units_alone():
+    made = HounsfieldIntensity().forward(np.array([-1000.0, 30, 59, 61, 1200]))[0]
+    HounsfieldIntensity().take_bone_out(made)
+    kept = HounsfieldIntensity().inverse(made)
+    np.testing.assert_allclose(kept, [-1000, 30, 59, 60, 60], atol=1e-2)
+    bright = np.array([0.1, 1.2], np.float32)
+    PercentileIntensity().take_bone_out(bright)
+    np.testing.assert_array_equal(bright, np.array([0.1, 1.2], np.float32))
+
+
 def test_hounsfield_map_and_its_inverse():
     units, span = HounsfieldIntensity().forward(np.array([-3024, -1000, 0, 2060, 3000]))
     np.testing.assert_allclose(units, [0, 0, 1000 / 3060, 1, 1], rtol=1e-6)

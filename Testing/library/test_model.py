@@ -163,6 +163,7 @@ def test_mean_and_deviation_are_those_of_the_samples(model, volume, no_gain):
 
 def test_ct_models_answer_in_hounsfield_units(card, denoiser, volume, no_gain, monkeypatch):
     monkeypatch.setattr(Brightness, "gain", lambda self: torch.ones(()))  # nor for MR
+    monkeypatch.setattr(HounsfieldIntensity, "take_bone_out", lambda self, data: None)
     monkeypatch.setattr(TranslationModel, "shown", lambda self, slices, source_is_ct: slices)
     mr = TranslationModel(card, denoiser).translate(volume, samples=2, device="cpu", detail=False)
     as_ct = replace(card, intensity=HounsfieldIntensity().to_dict())
@@ -195,18 +196,43 @@ def test_what_comes_out_dark_is_brought_to_where_heads_are(card, volume, monkeyp
         np.testing.assert_allclose(spread, gain * before.uncertainty.data, rtol=1e-3, atol=1e-3)
 
 
-def test_a_dark_result_of_a_whole_head_stays_dark(card):
-    """As that of one whose fat is suppressed."""
-    k, j, i = np.indices((5, 40, 40))
+@pytest.fixture
+def whole() -> Volume:
+    """A head of 60 mm of brain, bone and scalp in six slices, the first of them empty."""
+    k, j, i = np.indices((6, 40, 40))
     radius = np.hypot(j - 19.5, i - 19.5) * 5
     head = np.where(radius < 60, 300.0, 0)
     head[(radius >= 60) & (radius < 72)] = 60
     head[(radius >= 72) & (radius < 84)] = 250
-    whole = Volume(np.where(k > 0, head, 0), np.diag([-5.0, -5.0, 5.0, 1.0]), "FLAIR")
+    return Volume(np.where(k > 0, head, 0), np.diag([-5.0, -5.0, 5.0, 1.0]), "FLAIR")
+
+
+@pytest.fixture
+def brain(whole) -> Volume:
+    """Of it the brain alone."""
+    j, i = np.indices((40, 40))
+    inside = np.hypot(j - 19.5, i - 19.5) * 5 < 60
+    return replace(whole, data=np.where(inside, whole.data, 0))
+
+
+def test_a_dark_result_of_a_whole_head_stays_dark(card, whole, brain):
+    """As that of one whose fat is suppressed."""
     model = TranslationModel(replace(card, pixel_mm=5 / 3), Dusk())
     assert model.translate(whole, device="cpu").provenance["gain"] == 1
-    brain = replace(whole, data=np.where(radius < 60, whole.data, 0))
     assert model.translate(brain, device="cpu").provenance["gain"] > 1.2
+
+
+def test_no_bone_in_the_ct_of_a_brain_alone(card, whole, brain):
+    ct = replace(card, pixel_mm=5 / 3, intensity=HounsfieldIntensity().to_dict())
+    model = TranslationModel(ct, Dusk())  # at 220 HU and more
+
+    def brightest(volume: Volume) -> float:
+        return float(model.translate(volume, device="cpu", samples=2).volume.data.max())
+
+    assert brightest(whole) > 200
+    assert brightest(brain) == pytest.approx(60, abs=0.1)
+    few = replace(brain, data=brain.data[2:])
+    assert brightest(few) > 200  # four slices of a head may look like those of a brain
 
 
 def test_noise_is_told_and_warned_of_where_it_is_strong(model, volume):
