@@ -136,7 +136,8 @@ Kept:
 - *Wide windows of the detail half a standard deviation apart*, not round every pixel: with two
   layers of 15 mm .85 processor seconds for 160 slices in place of 2.4, the same result to a
   hundredth. *Masks of the head grown by maxima of neighbours* in place of pooling: .02 s in place
-  of .23 for ten pixels and 160 slices, the same masks.
+  of .23 for ten pixels and 160 slices, the same masks. *Connected parts in whole numbers of 32 bits*:
+  .115 s in place of .197 for 44 slices (Intel Xeon), the same parts.
 - *LMI by one Triton kernel a map* where CUDA and Triton are: proven equal to the definition by the
   interpreter, compiled for three generations of GPUs, and not yet timed on one.
 
@@ -156,6 +157,8 @@ Not kept:
   measured), for as much memory again as a run has (48 bytes a pixel).
 - *All displacements of LMI in one tensor* (a third of the operations): no faster on one thread,
   since the tensor leaves the cache; nor is a matrix product for the sums over the patch.
+- *Pinned memory*: a volume of 160 slices goes to a GPU once and comes back once, 10 MB each way; even at
+  3 GB/s from pageable memory that is 7 ms in all. Not timed.
 - *A worker that stays* between runs: it would save importing PyTorch and loading the model, about a
   second of a run, and would hold its memory, on a GPU that of others too, while nobody translates;
   and ending with each run is what makes cancel, crash and a lost Slicer safe."""

@@ -32,9 +32,9 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     geometry that the file format itself refuses. `Volume.check` judges the rest.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UnreadableFile(f"There is no file {path}: check its name and folder.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UnreadableFile(
             f"{path} is a folder, not a file: give one volume ({', '.join(ENDINGS)})."
         )
@@ -112,8 +112,14 @@ def check_target(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     ending = _ending(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UnwritableTarget(f"{path} is a folder: give the name of a file in it.")
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as failure:  # the probe's name is not this one, which may be too long
+        raise _unwritable(path, failure) from failure
     probe = _beside(path, ending)
     try:
         with open(probe, "xb") as file:
@@ -229,6 +235,8 @@ def _unwritable(path: Path, failure: OSError) -> UnwritableTarget | DiskFull:
             f"The disk is full (or a limit on file sizes is reached) at {path}: free some space or "
             "choose another folder."
         )
+    if failure.errno == errno.ENAMETOOLONG:
+        return UnwritableTarget(f"{path} can't be written: its name is too long; choose another.")
     return UnwritableTarget(
         f"{path} can't be written ({failure.strerror or failure}): choose a folder that exists and "
         "that you may write to."

@@ -7,6 +7,7 @@ bundles needs no torch.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def find(id_or_folder: str | Path, model_folder: str | Path | None = None) -> Mo
     """
     entries = available(model_folder)
     entry = next((entry for entry in entries if entry.id == str(id_or_folder)), None)
-    if entry is None and Path(id_or_folder).expanduser().is_dir():
+    if entry is None and os.path.isdir(Path(id_or_folder).expanduser()):
         entry = _read(Path(id_or_folder).expanduser())
     if entry is None:
         ids = ", ".join(entry.id for entry in entries) or "none"

@@ -109,6 +109,7 @@ def test_unreadable_sources(tmp_path):
     for name, words in (
         *((f"cut{ending}", "can't be read as an image") for ending in ENDINGS),
         ("none.nii.gz", "There is no file"),
+        (f"{'n' * 300}.nii.gz", "There is no file"),
         ("", "is a folder"),
         ("text.nii.gz", "can't be read as an image"),
     ):
@@ -175,6 +176,7 @@ def test_unwritable_targets_leave_nothing(tmp_path):
         (tmp_path / "folder.nrrd", "is a folder"),
         (tmp_path / "a.png", "no known ending"),
         (tmp_path / ".nrrd", "no known ending"),
+        (tmp_path / f"{'n' * 300}.nrrd", "too long"),
     ):
         for refuse in (check_target, lambda path: write_volume(path, oblique_volume(True))):
             with pytest.raises(UnwritableTarget, match=words):

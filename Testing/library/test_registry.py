@@ -65,6 +65,8 @@ def test_unknown_model_names_those_there_are(no_shipped_models, make_bundle):
     folder = make_bundle("models/b", id="second").parent
     with pytest.raises(UnknownModel, match="'third'.*first, second"):
         registry.find("third", folder)
+    with pytest.raises(UnknownModel, match="first, second"):
+        registry.find("n" * 300, folder)  # no name of a folder either
     with pytest.raises(UnknownModel, match="none"):
         registry.find("third", folder / "missing")
 

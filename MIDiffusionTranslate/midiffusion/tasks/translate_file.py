@@ -7,6 +7,7 @@ appears whole or not at all, and replaces no file.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def run(task: Task) -> dict[str, Any]:
 
 
 def _check_free(output: Path) -> None:
-    if output.exists():
+    if os.path.exists(output):
         raise UnwritableTarget(
             f"{output.name} is there already and was left as it is: move it away, or choose "
             "another folder for the results."

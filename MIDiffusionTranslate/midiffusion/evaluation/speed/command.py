@@ -8,7 +8,8 @@ Four parts, each of which can be asked for alone:
 - growth: time and memory of volumes of more and of larger slices, each in a process of its own;
 - startup: the real worker process, from its start to its first event.
 
-The volume is a phantom: what it shows does not change what is computed. Prints tables on stdout,
+The volume is a phantom, with as much noise as is taken out of a source in part: what it shows does
+not change what else is computed. Prints tables on stdout,
 progress on stderr; `--json` keeps the figures and names device, threads and PyTorch.
 """
 
