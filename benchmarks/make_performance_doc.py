@@ -33,7 +33,8 @@ Every line names where it was measured: device, threads, the number format of th
 version of PyTorch, and what else a reader has to know. Ratios are of two sides measured in turns
 in one run. Times are by the clock on the wall; on one thread of a CPU the evaluation, the stages
 of a volume and the growth are processor time instead, which other programs disturb little. What
-was not measured says so; the commands for a GPU are in [gpu-runbook.md](gpu-runbook.md)."""
+was not measured says so; the commands for a GPU are in [gpu-runbook.md](gpu-runbook.md). Lines of
+another number of threads than the computer's come from the same command with `--threads`."""
 
 _PICTURE = "![Time and memory against slices and their side](images/growth.svg)"
 _SECTIONS = {
@@ -59,10 +60,11 @@ midiffusion benchmark speed --parts evaluation --json benchmarks/speed_evaluatio
 ```""",
     "lmi": """## LMI against its definition
 
-One slice of 128 x 128 pixels. The definition, on as many threads, unfolds the neighbourhoods and
-keeps the joint density of all pixels in memory; a ratio is always over that of the published
-mode (nine windows). The last column is the largest difference of a map to the definition of its
-own estimator.
+One slice of 128 x 128 pixels. The definition (`midiffusion/lmi/definition.py`), on as many threads,
+unfolds the neighbourhoods and keeps the joint density of all pixels in memory; a ratio is always
+over that of the published mode (nine windows). The last column is the largest difference of a map
+to the definition of its own estimator. Models use `kde` with the centre only; `shannon` over nine
+displacements, which gains least, none of them.
 
 ```
 midiffusion benchmark lmi --json benchmarks/lmi_NAME.json
@@ -71,11 +73,24 @@ midiffusion benchmark lmi --json benchmarks/lmi_NAME.json
 
 The fewest of those tried from which on the SSIM against the real target stays within 1 % of that
 of the converged sample (129 evaluations of `dpmpp_2m`), with and without detail from the source
-([method.md](method.md), section 5). [results.md](results.md) has the whole
-table.
+([method.md](method.md), section 5). Noise levels have equal ratios; *edm*: those of EDM (rho 7).
+[results.md](results.md) has the whole table.
 
 ```
-midiffusion benchmark sampler --data DATA --json benchmarks/sampler_NAME.json
+midiffusion benchmark sampler --data DATA --schedules geometric edm \\
+  --evaluations 1 2 4 6 8 10 20 40 128 \\
+  --json benchmarks/sampler_flair_detail_NAME.json
+midiffusion benchmark sampler --data DATA --no-detail \\
+  --evaluations 1 2 4 6 8 10 20 40 128 1000 \\
+  --json benchmarks/sampler_flair_NAME.json
+midiffusion benchmark sampler --data DATA --no-detail --schedules edm \\
+  --evaluations 1 2 4 6 8 10 20 40 128 \\
+  --json benchmarks/sampler_flair_edm_NAME.json
+midiffusion benchmark sampler --model t1 --direction flair:t1 --data DATA --samplers dpmpp_2m \\
+  --json benchmarks/sampler_t1_detail_NAME.json
+midiffusion benchmark sampler --model ct --dataset synthrad2023-brain --direction mr:ct \\
+  --data DATA --subjects 24 --slices 1 --samplers dpmpp_2m \\
+  --json benchmarks/sampler_ct_detail_NAME.json
 ```""",
     "growth": """## Growth with slices and pixels
 
@@ -104,6 +119,7 @@ midiffusion benchmark speed --parts startup --json benchmarks/speed_startup_NAME
 # Single measurements that decided something and that no command repeats.
 _TRIED = """## Tried
 
+Single measurements that decided something; no command repeats them, and code has changed since.
 Processor time on one thread of an AMD EPYC with AVX512-BF16 and AVX512-VNNI, PyTorch 2.13.
 
 Kept:
@@ -124,8 +140,8 @@ Kept:
 - *A running mean by planes, one copy less in the solver, maps that go before the last sample is
   brought back*: 25 bytes of memory for each voxel in place of 37 (512 slices, without detail).
 - *Large volumes slab by slab, their detail some slices after the other*: 1024 slices of 128 x 128
-  take 696 MB in place of 1258; from 256 slices on, each further one .46 MB in place of .94. Neither
-  changes a bit of the result.
+  took 696 MB in place of 1258, before noise was taken out and detail had layers. Neither changes a
+  bit of the result.
 - *The couch of a CT source found some slices at a time*: 9.7 s for 256 slices of 128 x 128 in place
   of 18.8, and next to no memory in place of 740 MB. Its window plane by plane: 2 volumes of float32
   in place of 5.4. Then *connected parts found along whole runs of pixels*: .27 s for 16 slices in
@@ -136,13 +152,15 @@ Kept:
 - *Wide windows of the detail half a standard deviation apart*, not round every pixel: with two
   layers of 15 mm .85 processor seconds for 160 slices in place of 2.4, the same result to a
   hundredth. *Masks of the head grown by maxima of neighbours* in place of pooling: .02 s in place
-  of .23 for ten pixels and 160 slices, the same masks. *Connected parts in whole numbers of 32 bits*:
-  .115 s in place of .197 for 44 slices (Intel Xeon), the same parts.
+  of .23 for ten pixels and 160 slices, the same masks. *Connected parts in
+  whole numbers of 32 bits*: .115 s in place of .197 for 44 slices (Intel Xeon), the same parts.
 - *LMI by one Triton kernel a map* where CUDA and Triton are: proven equal to the definition by the
   interpreter, compiled for three generations of GPUs, and not yet timed on one.
 
 Not kept:
 
+- *float16* on a GPU without units for bfloat16 (Turing), which computes in float32: not tried, for
+  want of one.
 - *int8 convolutions*: one layer of the network takes .49 to .64 of its time in bfloat16, but only
   the convolutions would gain, each model would need a calibration of its own, and the quantisation
   that comes with PyTorch is on its way out. What the quality would be was not measured.
@@ -151,14 +169,21 @@ Not kept:
   it would save was not measured; for a GPU see [gpu-runbook.md](gpu-runbook.md).
 - *Distillation* to 4 evaluations or 1: not tried, because it has nothing to gain. A student
   imitates the teacher's samples. In 4 evaluations the teacher itself is within 1 % of its converged
-  result; and its single evaluation, which `--steps 1` gives, is nearer to the real target than the
-  samples that a one-step student would imitate (SSIM in the cards, *1 evaluation*).
+  result with detail (without, in 8); and its single evaluation, which `--steps 1` gives, is nearer
+  to the real target than the samples that a one-step student would imitate (SSIM in the cards,
+  *1 evaluation*).
 - *The source's kernels kept for all steps*: by their number a fifth of the cross maps' work (not
   measured), for as much memory again as a run has (48 bytes a pixel).
 - *All displacements of LMI in one tensor* (a third of the operations): no faster on one thread,
   since the tensor leaves the cache; nor is a matrix product for the sums over the patch.
-- *Pinned memory*: a volume of 160 slices goes to a GPU once and comes back once, 10 MB each way; even at
-  3 GB/s from pageable memory that is 7 ms in all. Not timed.
+- *Pinned memory, and resampling beside the sampling*: not tried, for want of a GPU to measure them
+  on. What goes to and fro are the source's slices, noise and masks, and the weights of each
+  sample's detail: about ten images of 10 MB for 160 slices, once a run and not at every step. Noise
+  is taken out, slices and masks are made on the CPU, before the first evaluation and after the
+  last, so that all devices give the same. Two threads take .8 to 2.7 s of a volume for that (*to
+  slices* and *to voxels* above), which on a fast GPU will be most of it.
+- *No preview*: panel and command line fetch one slice after each evaluation. It makes the host wait
+  for the device four times a run, and is what keeps the progress true.
 - *A worker that stays* between runs: it would save importing PyTorch and loading the model, about a
   second of a run, and would hold its memory, on a GPU that of others too, while nobody translates;
   and ending with each run is what makes cancel, crash and a lost Slicer safe."""

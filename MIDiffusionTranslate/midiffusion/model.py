@@ -36,7 +36,7 @@ from .grid import SliceGrid
 from .head import grow, head_of
 from .intensity import HounsfieldIntensity, head_mask, intensity_map
 from .memory import is_shortage
-from .noise import VESDE
+from .noise import VESDE, Schedule, geometric_sigmas
 from .precision import network_dtype
 from .samplers import SAMPLERS
 from .sampling import OnStep, Plan, Told, draw_samples, reproducible
@@ -65,7 +65,11 @@ class TranslationModel:
 
     The denoiser is put into evaluation mode and moved to the device of each translation. Raises
     InvalidCard if the card's parts don't describe a model.
+
+    schedule: of the noise levels; another is set by who measures it.
     """
+
+    schedule: Schedule = staticmethod(geometric_sigmas)
 
     def __init__(self, card: ModelCard, denoiser: Denoiser) -> None:
         self.card = card
@@ -229,7 +233,15 @@ class TranslationModel:
             )
         chosen = SAMPLERS[sampler]
         levels, own_steps = self.sde(detail), chosen.steps(steps)
-        return Plan(chosen, own_steps, levels, seed, samples, absolute=self.makes_ct)
+        return Plan(
+            chosen,
+            own_steps,
+            levels,
+            seed,
+            samples,
+            absolute=self.makes_ct,
+            schedule=self.schedule,
+        )
 
     def window_mm(self, source_is_ct: bool) -> float:
         """Width of the neighbourhood in which the result follows such a source."""

@@ -21,6 +21,7 @@ arXiv 2206.00364 (score and denoiser, eq. 3; levels, eq. 5).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -123,6 +124,10 @@ def geometric_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     _check_range(sigma_min, sigma_max)
     ramp = _ramp(steps)
     return _closed(sigma_max * (sigma_min / sigma_max) ** ramp, sigma_min, sigma_max)
+
+
+# steps, sigma_min, sigma_max -> levels, as the two above.
+Schedule = Callable[[int, float, float], Tensor]
 
 
 def _ramp(steps: int) -> Tensor:

@@ -18,7 +18,7 @@ from .conditioning import LMICondition, LMISettings
 from .denoiser import Denoiser
 from .device import memory_bytes
 from .lmi.layer import Responses
-from .noise import VESDE, geometric_sigmas
+from .noise import VESDE, Schedule, geometric_sigmas
 from .precision import computing_in
 from .samplers import Denoise, Noise, Sampler
 
@@ -62,7 +62,7 @@ class Plan:
     """What is to be drawn: `samples` samples by `sampler` in `steps` of its own steps, for slices
     `gap` pixels apart (0: all slices have the same noise). absolute: whether the target's units
     have a scale of their own, as Hounsfield's; else a sample gets the `Brightness` of its first
-    estimate."""
+    estimate. schedule: of the noise levels within the range of `sde`."""
 
     sampler: Sampler
     steps: int
@@ -71,6 +71,7 @@ class Plan:
     samples: int
     gap: float = 0.0
     absolute: bool = False
+    schedule: Schedule = geometric_sigmas
 
     @property
     def evaluations(self) -> int:
@@ -102,7 +103,7 @@ def draw_samples(
     batches = SliceBatches(device, batch)
     slabs = batches.slabs(source, lmi.channels + _STATE_IMAGES)
     report = _Report(plan, len(source), len(slabs), device, on_step)
-    sigmas = geometric_sigmas(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
+    sigmas = plan.schedule(plan.steps, plan.sde.sigma_min, plan.sde.sigma_max)
 
     def sampled(
         condition: LMICondition, start: Tensor, noise: Noise, brightness: Brightness

@@ -14,7 +14,7 @@ from midiffusion.cli import main
 from midiffusion.conditioning import LMISettings
 from midiffusion.denoiser import Denoiser
 from midiffusion.evaluation.datasets import dataset
-from midiffusion.evaluation.sampler_benchmark import Row, enough
+from midiffusion.evaluation.sampler_benchmark import SCHEDULES, Row, enough
 from midiffusion.network import UNet, UNetConfig
 from midiffusion.training.data import frozen_split
 from toys import saveCollection
@@ -51,6 +51,7 @@ def test_the_command_writes_figures_and_names_the_device(collection, bundle, tmp
     assert report["subjects"] == VALIDATION[:1]
     rows = [Row(**row) for row in report["rows"]]
     assert (rows[0].sampler, rows[0].evaluations, rows[0].distance) == ("dpmpp_2m", 97, None)
+    assert {row.schedule for row in rows} == {"geometric"}
     assert [(row.sampler, row.evaluations) for row in rows[1:]] == [
         ("euler_maruyama", 8),
         ("euler_maruyama", 32),
@@ -69,6 +70,20 @@ def test_the_command_writes_figures_and_names_the_device(collection, bundle, tmp
     assert "converged (dpmpp_2m)" in table and table.count("\n| dpmpp_2m |") == 2
 
 
+def test_schedules_are_other_ways_to_one_sample(collection, bundle, tmp_path, capsys):
+    out = tmp_path / "sampler.json"
+    arguments = ["--model", bundle, "--data", collection, "--json", out, "--device", "cpu"]
+    arguments += ["--subjects", 1, "--slices", 1, "--converged", 97, "--samplers", "dpmpp_2m"]
+    arguments += ["--schedules", "geometric", "edm", "--evaluations", 8, 48]
+    assert main(["benchmark", "sampler", *map(str, arguments)]) == 0
+    rows = [Row(**row) for row in json.loads(out.read_text())["rows"]]
+    geometric, edm = ([r.distance for r in rows[1:] if r.schedule == s] for s in SCHEDULES)
+    assert len(geometric) == len(edm) == 2
+    assert geometric[0] != pytest.approx(edm[0], rel=0.05)
+    assert max(geometric[1], edm[1]) < min(geometric[0], edm[0]) / 3
+    assert "\n| dpmpp_2m, edm | 48 |" in capsys.readouterr().out
+
+
 def test_bad_arguments_leave_one_line_and_no_file(collection, bundle, tmp_path, capsys):
     out = tmp_path / "sampler.json"
     arguments = ["--model", bundle, "--data", collection, "--json", out, "--evaluations", 0]
@@ -77,13 +92,14 @@ def test_bad_arguments_leave_one_line_and_no_file(collection, bundle, tmp_path, 
 
 
 def test_enough_is_where_quality_stays_near_the_converged():
-    def row(name, evaluations, ssim):
-        return Row(name, evaluations, evaluations, ssim, 20.0, None, 0.0)
+    def row(name, evaluations, ssim, schedule="geometric"):
+        return Row(name, schedule, evaluations, evaluations, ssim, 20.0, None, 0.0)
 
     rows = [row("heun", 129, 0.8)]
     rows += [row("heun", n, s) for n, s in ((1, 0.80), (3, 0.9), (5, 0.793), (9, 0.8))]
     rows += [row("dpmpp_2m", n, s) for n, s in ((1, 0.8), (4, 0.79))]
-    assert enough(rows) == {"heun": 5, "dpmpp_2m": None}
+    rows += [row("heun", 3, 0.8, "edm")]
+    assert enough(rows) == {"heun": 5, "dpmpp_2m": None, "heun, edm": 3}
 
 
 def test_slices_are_spread_evenly(collection):

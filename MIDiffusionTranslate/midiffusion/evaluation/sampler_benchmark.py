@@ -1,17 +1,18 @@
 """`midiffusion benchmark sampler`: quality against network evaluations, for every sampler.
 
-Translates a few slices of the validation subjects with each sampler and number of evaluations, by
-the same call that users make and from the same noise. Two questions are answered apart: how near is
-the result to the *real* target (SSIM, PSNR in the head), and, for the samplers of the ODE, how near
-to the *converged* sample, the end of the same path in many steps. The former may peak before
-convergence: few steps blur, and a blurred image scores well. Samplers of the SDE have no path to
-converge along, and no distance.
+Translates a few slices of the validation subjects with each sampler, schedule of noise levels and
+number of evaluations, by the same call that users make and from the same noise. Two questions are
+answered apart: how near is the result to the *real* target (SSIM, PSNR in the head), and, for the
+samplers of the ODE, how near to the *converged* sample, the end of the same path in many steps. The
+former may peak before convergence: few steps blur, and a blurred image scores well. Samplers of the
+SDE have no path to converge along, and no distance.
 
 Prints a table on stdout, progress on stderr; `--json` keeps the figures and names the device.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..arguments import Arguments
 from ..model import TranslationModel
+from ..noise import Schedule, geometric_sigmas, karras_sigmas
 from ..samplers import SAMPLERS
 from .baselines.diffusion import MIDiffusion, Sampling
 from .datasets import Subject
@@ -32,6 +34,8 @@ from .scorer import score_subject
 
 _SIZE = 128
 _CONVERGED = "dpmpp_2m"
+_SHIPPED = "geometric"
+SCHEDULES: dict[str, Schedule] = {_SHIPPED: geometric_sigmas, "edm": karras_sigmas}
 _SHARE = 0.99
 
 Outputs = dict[str, NDArray[np.float32]]
@@ -39,13 +43,14 @@ Outputs = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Row:
-    """One sampler at one budget: means over the subjects, in model units.
+    """One sampler and schedule at one budget: means over the subjects, in model units.
 
     evaluations: those spent, at most `budget`. distance: root mean square difference to the
     converged sample in the head, None for a stochastic sampler. seconds: of all slices together.
     """
 
     sampler: str
+    schedule: str
     budget: int
     evaluations: int
     ssim: float
@@ -66,6 +71,7 @@ def main(argv: Sequence[str]) -> int:
         subjects,
         run.modality,
         options.samplers,
+        options.schedules,
         sorted(set(options.evaluations)),
         options.converged,
         seed=options.seed,
@@ -75,8 +81,8 @@ def main(argv: Sequence[str]) -> int:
     slices = sum(len(subject.target) for subject in subjects)
     near = enough(rows)
     found = [
-        f"{sampler}: within 1 % of the converged SSIM from {evaluations or 'none of these'} on"
-        for sampler, evaluations in near.items()
+        f"{name}: within 1 % of the converged SSIM from {evaluations or 'none of these'} on"
+        for name, evaluations in near.items()
     ]
     run.publish(
         f"{model.card.id}, {slices} slices of {len(subjects)} subjects",
@@ -100,6 +106,7 @@ def measure(
     subjects: Sequence[Subject],
     target: str,
     samplers: Sequence[str],
+    schedules: Sequence[str],
     budgets: Sequence[int],
     converged: int,
     *,
@@ -107,16 +114,18 @@ def measure(
     device: str = "auto",
     detail: bool = True,
 ) -> list[Row]:
-    """A row for the converged sample (dpmpp_2m with `converged` evaluations), then one for
-    every sampler and budget. target: modality, as the scorer takes it."""
+    """A row for the converged sample (dpmpp_2m with `converged` evaluations at the model's own
+    schedule), then one for every sampler, schedule and budget. target: modality, as the scorer
+    takes it."""
     last = Sampling(converged, 1, seed, _CONVERGED, device, detail)
-    limit, first = _row(model, subjects, target, last, None)
+    limit, first = _row(model, subjects, target, last, _SHIPPED, None)
     rows = [first]
     for name in samplers:
-        for budget in budgets:
-            against = None if SAMPLERS[name].stochastic else limit
-            how = replace(last, steps=budget, sampler=name)
-            rows.append(_row(model, subjects, target, how, against)[1])
+        against = None if SAMPLERS[name].stochastic else limit
+        for schedule in schedules:
+            for budget in budgets:
+                how = replace(last, steps=budget, sampler=name)
+                rows.append(_row(model, subjects, target, how, schedule, against)[1])
     return rows
 
 
@@ -125,11 +134,14 @@ def _row(
     subjects: Sequence[Subject],
     target: str,
     how: Sampling,
+    schedule: str,
     limit: Outputs | None,
 ) -> tuple[Outputs, Row]:
     assert how.sampler is not None and how.steps is not None
     sampler, budget = how.sampler, how.steps
-    method = MIDiffusion(model, how)
+    scheduled = copy.copy(model)
+    scheduled.schedule = SCHEDULES[schedule]
+    method = MIDiffusion(scheduled, how)
     started = time.monotonic()
     outputs = {subject.id: method.translate(subject.source) for subject in subjects}
     seconds = time.monotonic() - started
@@ -140,6 +152,7 @@ def _row(
         distance = float(np.sqrt(np.mean(squares)))
     row = Row(
         sampler,
+        schedule,
         budget,
         SAMPLERS[sampler].evaluations(SAMPLERS[sampler].steps(budget)),
         float(np.mean([figure["ssim"] for figure in figures])),
@@ -147,22 +160,29 @@ def _row(
         distance,
         round(seconds, 2),
     )
-    print(f"{sampler}, {row.evaluations} evaluations: {seconds:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"{_name(row)}, {row.evaluations} evaluations: {seconds:.0f} s", file=sys.stderr, flush=True
+    )
     return outputs, row
 
 
 def enough(rows: Sequence[Row]) -> dict[str, int | None]:
-    """For each sampler the fewest evaluations from which on, in all larger budgets measured, SSIM
-    stays within 1 % of the converged sample's (the first row); None if there are none. Higher does
-    not count: too few evaluations give nearly the mean, which scores well and shows less."""
+    """For each sampler and schedule the fewest evaluations from which on, in all larger budgets
+    measured, SSIM stays within 1 % of the converged sample's (the first row); None if there are
+    none. Higher does not count: too few evaluations give nearly the mean, which scores well and
+    shows less."""
     off = (1 - _SHARE) * rows[0].ssim
     found: dict[str, int | None] = {}
     for row in rows[1:]:
         if abs(row.ssim - rows[0].ssim) > off:
-            found[row.sampler] = None
-        elif found.get(row.sampler) is None:
-            found[row.sampler] = row.evaluations
+            found[_name(row)] = None
+        elif found.get(_name(row)) is None:
+            found[_name(row)] = row.evaluations
     return found
+
+
+def _name(row: Row) -> str:
+    return row.sampler if row.schedule == _SHIPPED else f"{row.sampler}, {row.schedule}"
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -172,7 +192,7 @@ def markdown(rows: Sequence[Row]) -> str:
         header,
         [
             [
-                row.sampler if number else f"converged ({row.sampler})",
+                _name(row) if number else f"converged ({row.sampler})",
                 str(row.evaluations),
                 f"{row.ssim:.4f}",
                 f"{row.psnr:.2f}",
@@ -189,6 +209,14 @@ def _parser() -> Arguments:
     add = parser.add_argument
     add("--no-detail", dest="detail", action="store_false", help="what the network makes alone")
     add("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS), metavar="NAME")
+    add(
+        "--schedules",
+        nargs="+",
+        choices=SCHEDULES,
+        default=[_SHIPPED],
+        metavar="NAME",
+        help="of the noise levels: geometric (what users get) or edm",
+    )
     add("--evaluations", nargs="+", type=int, default=[1, 2, 4, 6, 8, 10, 20, 40], metavar="N")
     add("--converged", type=int, default=129, metavar="N", help="evaluations of the limit")
     add("--subjects", type=int, default=4, metavar="N", help="the first N (default 4)")
