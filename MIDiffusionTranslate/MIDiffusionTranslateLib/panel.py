@@ -166,13 +166,19 @@ class TranslatePanel:
                 "Computes a synthetic volume in a process of its own; Slicer stays usable."
             )
 
-    def _estimate(self) -> str:
+    def foretold(self) -> dict[str, float] | None:
+        """Seconds that a run with these inputs will take, as `Durations.foretold` has them; None
+        as long as an input is missing."""
         card, parameters = self.chooser.card, self.parameters
         source = None if parameters is None else parameters.sourceVolume
         if card is None or parameters is None or source is None or not source.GetImageData():
-            return "-"
+            return None
         work = _work(source, card, parameters)
-        return wording.estimateText(self.durations.foretold(card, work, self.settings.device))
+        return self.durations.foretold(card, work, self.settings.device)
+
+    def _estimate(self) -> str:
+        foretold = self.foretold()
+        return "-" if foretold is None else wording.estimateText(foretold)
 
     def say(self, sentence: str) -> None:
         """The line that says what happened and what to do."""

@@ -9,25 +9,29 @@ as air in MR. The curves know no more than that; their figures were chosen on tr
 
 No curve tells fluid from bone where an MR shows both dark, and a ventricle came out as a hole in
 the head. But bone and air are of one piece with the skull and the face, and fluid deep in the head
-is not: there it is shown as the tissue round it, which in CT it nearly is.
+is not: there it is shown as the tissue round it, which in CT it nearly is. (So is what else is dark
+there: a clip, old blood, what is calcified. No MR tells a model of CT which of them it is.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .head import AIR, grow, head_of, reached_from_edge, shrink
+from .head import AIR, air_through_slices, connected, grow, head_of, reached_from_edge, shrink
 from .intensity import CT_WINDOW
 
 # MR to a model of CT: bone and air keep their distance from tissue, tissues come close together.
 _TISSUE, _STEEPNESS = 0.7, 2.5
 # Deeper below the surface of a head there is no bone or air but what is connected to the rest.
 _DEEP_MM = 25.0
-_DARK = 0.5  # times the median of all that is so deep
+_FLUID = 0.5  # times the median of all that is so deep: fluid is darker
 _LEAST_PIXELS = 100  # that a median is taken of
-_AT_ONCE = 8  # slices: what is worked on at once bounds the memory
+_AT_ONCE = 8  # slices
 # CT to a model of MR: Hounsfield units, and model units in the order of T1 and FLAIR, where bone is
 # darkest, then fluid, then brain. In MR fluid and brain are further apart still, and fat is
 # brighter; but the steeper the curve, the more of a CT's noise it shows.
@@ -43,7 +47,8 @@ def nearer_contrast(
     """A source as a model is shown it by its LMI maps.
 
     Args:
-        source: [S, 1, H, W], float32, as `Source` has it: [0, 1.25], air at 0.
+        source: [S, 1, H, W], float32, as `Source` has it: [0, 1.25], air at 0; all of a volume's
+            slices, for a model of CT judges fluid by all of them.
         pixel_mm: in-plane size of its pixels, millimetres.
         source_is_ct, target_is_ct: whatever is no CT is treated as MR.
 
@@ -63,18 +68,35 @@ def nearer_contrast(
 
 
 def _fluid_as_tissue(source: Tensor, pixel_mm: float) -> Tensor:
-    """An MR with what is dark deep in the head as bright as most of what is there."""
-    parts = source.cpu().split(_AT_ONCE)
-    # Noise may be above the level of air.
-    deep = [shrink(head_of(part, 2 * AIR), round(_DEEP_MM / pixel_mm)) for part in parts]
-    inside = torch.cat([part[where > 0] for part, where in zip(parts, deep, strict=True)])
+    """An MR, [S, 1, H, W] in model units, with fluid deep in the head as bright as most of what is
+    there; like `source`."""
+    stack = source.cpu()
+    parts = stack.split(_AT_ONCE)
+    deep = torch.cat([_deep(part, pixel_mm) for part in parts])
+    inside = stack[deep > 0]
     if len(inside) < _LEAST_PIXELS:
         return source
-    tissue = inside.median()
-    filled = []
-    for part, where in zip(parts, deep, strict=True):
-        dark = (part < _DARK * tissue).to(part)
-        fluid = dark * (1 - reached_from_edge(dark.maximum(1 - where)))
-        # Its edge is between fluid and tissue.
-        filled.append(torch.where(grow(fluid, 1) > 0, part.clamp_min(tissue), part))
-    return torch.cat(filled).to(source.device)
+    usual = inside.median()
+    dark = (stack < _FLUID * usual).to(stack)
+    fluid = torch.cat(
+        [one - reached_from_edge(one.maximum(1 - d)) * one for one, d in _both(dark, deep)]
+    )
+    if fluid.any():
+        # A sinus that this slice closes opens in others.
+        air = air_through_slices(stack, 2 * AIR) * fluid
+        fluid = torch.cat([one - connected(seeds, one) for one, seeds in _both(fluid, air)])
+    # What lies half in fluid is brought up with it.
+    near = torch.cat([grow(one, 1) for one in fluid.split(_AT_ONCE)])
+    return torch.where(near > 0, stack.clamp_min(usual), stack).to(source.device)
+
+
+def _deep(slices: Tensor, pixel_mm: float) -> Tensor:
+    """1 where the head is deeper than `_DEEP_MM`, else 0; where the image ends, the head does."""
+    # Noise may be above the level of air.
+    head = head_of(F.pad(slices, (1, 1, 1, 1)), 2 * AIR)
+    return shrink(head, round(_DEEP_MM / pixel_mm))[..., 1:-1, 1:-1]
+
+
+def _both(first: Tensor, second: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    """Some slices after the other: what is worked on at once bounds the memory."""
+    return zip(first.split(_AT_ONCE), second.split(_AT_ONCE), strict=True)

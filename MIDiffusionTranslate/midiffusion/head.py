@@ -102,7 +102,7 @@ def shrink(mask: Tensor, pixels: int) -> Tensor:
     return 1 - grow(1 - mask, pixels)
 
 
-def _spread(seeds: Tensor, mask: Tensor) -> Tensor:
+def connected(seeds: Tensor, mask: Tensor) -> Tensor:
     """Largest seed that each pixel of the mask is connected to through the sides of pixels, 0
     elsewhere. seeds: whole numbers, up to the number of pixels of a slice; both [S, 1, H, W]."""
     above = seeds.shape[1:].numel() + 1  # any seed
@@ -132,7 +132,7 @@ def _largest(mask: Tensor) -> Tensor:
     """The largest connected part of each slice."""
     count, pixels = len(mask), mask.shape[1:].numel()
     numbers = torch.arange(1, pixels + 1, dtype=mask.dtype, device=mask.device)
-    labels = _spread(numbers.view(1, *mask.shape[1:]) * mask, mask)
+    labels = connected(numbers.view(1, *mask.shape[1:]) * mask, mask)
     flat = labels.flatten(1).long()
     sizes = torch.zeros(count, pixels + 1, device=mask.device)
     sizes.scatter_add_(1, flat, torch.ones_like(sizes[:, :pixels]))
@@ -140,9 +140,31 @@ def _largest(mask: Tensor) -> Tensor:
     return (flat == sizes.argmax(dim=1, keepdim=True)).view_as(mask).to(mask.dtype) * mask
 
 
+def air_through_slices(slices: Tensor, above: float) -> Tensor:
+    """1 where a stack [S, 1, H, W] is air, no brighter than `above`, that is connected to the air
+    round the head, in its own slice or by way of its neighbours, else 0; like `slices`."""
+    air = (slices <= above).to(slices)
+    found = reached_from_edge(air)
+    enclosed = air - found
+    there = range(len(slices))
+    grew = True
+    while grew:
+        grew = False
+        # Up and down again: a sinus opens within a few slices of where it is closed.
+        for step, order in ((-1, there[1:]), (1, there[-2::-1])):
+            for at in order:
+                touched = found[at + step] * enclosed[at]
+                if touched.any():
+                    opened = connected(touched[None], enclosed[at][None])[0]
+                    found[at] += opened
+                    enclosed[at] -= opened
+                    grew = True
+    return found
+
+
 def reached_from_edge(air: Tensor) -> Tensor:
     """The air [S, 1, H, W], 0 or 1, that is connected to the edge of its slice, through the sides
     of pixels; like `air`."""
     edge = torch.ones_like(air)
     edge[..., 1:-1, 1:-1] = 0
-    return _spread(edge, air)
+    return connected(edge, air)

@@ -108,10 +108,10 @@ class TranslationModel:
 
         The result is float32 on exactly the source's grid, in HU for CT, and for MR with the 99.5th
         percentile inside the head nominally at 1000. A brain without its skull is brought to 750,
-        which most heads have (the provenance's `gain`), and in CT gets no bone. A source unlike
-        anything the model can serve is translated all the same, with the warning UnlikelySource,
-        whose sentence is the provenance's `warning`. Raises InvalidVolume, InvalidParameter,
-        DeviceUnavailable and OutOfMemory.
+        which most heads have (the provenance's `gain`), and in CT gets no bone (`boneTakenOut`). A
+        source unlike anything the model can serve is translated all the same, with the warning
+        UnlikelySource, whose sentence is the provenance's `warning`. Raises InvalidVolume,
+        InvalidParameter, DeviceUnavailable and OutOfMemory.
         """
         plan = self._plan(steps, seed, samples, sampler, detail)
         volume.check()
@@ -136,9 +136,10 @@ class TranslationModel:
                 self.card.pixel_mm,
                 is_ct=source.is_ct,
             )
+            no_skull = surely_no_skull(alone, slices, self.card.pixel_mm, between)
             plain = torch.zeros_like(slices) if agreement else None
             mean, deviation = self._mean_and_deviation(
-                slices, shown, grid, plan, told, source.units, window_mm, plain
+                slices, shown, grid, plan, told, source.units, window_mm, no_skull, plain
             )
             if plain is not None:
                 agreed = self._agreement(shown, plain, grid, told)
@@ -150,8 +151,6 @@ class TranslationModel:
                 f"The volume's {count} slices of {height} x {width} pixels don't fit into the "
                 f"memory of {memory_state(place)}: crop the volume or choose another device."
             ) from failure
-        if surely_no_skull(alone, len(slices)):
-            self._intensity.take_bone_out(mean)
         gain = self._intensity.gain(mean, alone)
         if gain != 1:
             mean *= np.float32(gain)
@@ -178,6 +177,8 @@ class TranslationModel:
             "synthetic": 1,
             **known,
         }
+        if no_skull and self.makes_ct:
+            provenance["boneTakenOut"] = 1
         if agreed is not None:
             inside = agreed[head]
             provenance["agreement"] = round(float(np.median(inside)), 3) if inside.size else None
@@ -266,11 +267,13 @@ class TranslationModel:
         on_step: OnStep | None,
         units: np.ndarray,
         window_mm: float | None,
+        no_skull: bool,
         plain: Tensor | None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Of the samples, the deviation from two on: [k, j, i], model units, on the source grid.
-        They get their detail from `units`, the source [k, j, i] in model units, if window_mm; their
-        mean without it is added to `plain`, which is like `slices`, as `shown` is."""
+        They get their detail from `units`, the source [k, j, i] in model units, if window_mm, and
+        lose what bone they have if no_skull; their mean without either is added to `plain`, which
+        is like `slices`, as `shown` is."""
         network = self.denoiser.to(slices.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = SliceBatches(slices.device)
@@ -301,6 +304,8 @@ class TranslationModel:
                     inside = (one * mask for one, mask in zip(weights, inside_head, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)
                 np.maximum(value, 0, out=value)
+                if no_skull:
+                    self._intensity.take_bone_out(value)
                 if mean is None or squares is None:
                     mean = value
                     continue

@@ -29,7 +29,7 @@ _HEAD, _BRAIN = 0.65, 0.75
 _LEAST_BONE = 0.01  # share of a head in CT; heads have a tenth
 _SLICES = 24  # that it is told by
 _LEAST_PIXELS = 100
-_ENOUGH_SLICES = 5
+_ENOUGH_MM = 60.0  # of slices that are wide enough to have a depth
 
 
 def brain_alone(
@@ -67,7 +67,14 @@ def brain_alone(
     return float(np.interp(min(ditch) / max(sides), (_HEAD, _BRAIN), (0.0, 1.0)))
 
 
-def surely_no_skull(alone: float, slices: int) -> bool:
-    """Whether so many slices that are `brain_alone` to this degree have no skull for certain. One
-    slice of a head in forty looks like that of a brain; no volume did (docs/results.md)."""
-    return alone == 1 and slices >= _ENOUGH_SLICES
+def surely_no_skull(alone: float, slices: Tensor, pixel_mm: float, gap_mm: float) -> bool:
+    """Whether slices [S, 1, H, W], `gap_mm` apart, that are `brain_alone` to this degree show so
+    much of a head that its skull would have shown. A few slices of a head, the lowest or the
+    uppermost, can look like those of a brain (docs/results.md)."""
+    if alone < 1:
+        return False
+    high = sum(
+        bool(shrink(head_of(one, 2 * AIR), round(_BRAIN_MM / pixel_mm)).sum() >= _LEAST_PIXELS)
+        for one in slices.cpu().split(1)
+    )
+    return high * gap_mm >= _ENOUGH_MM

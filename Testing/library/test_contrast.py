@@ -54,33 +54,75 @@ def test_tissues_of_mr_come_close_and_none_of_them_near_air():
     assert tissues[0] - bone > 0.25  # wider than in the source, where it is as much
 
 
+def _head(fluid: float, size: int = 128, noise: float = 0.0) -> dict[str, torch.Tensor]:
+    """A slice [size, size] of a head with a ventricle, and masks of what is in it. Its sinus opens
+    into the face, and reaches as deep as the ventricle lies."""
+    y, x = ((torch.arange(size) - (size - 1) / 2) * 128 / size for _ in range(2))
+    y = y[:, None]
+    radius = torch.hypot(x / 0.9, y)
+    parts = {
+        "ventricle": torch.hypot(x - 8, y - 16) < 6,
+        "sinus": (torch.hypot(x + 8, y + 10) < 6) | ((x + 8).abs() < 3) & (y < -10) & (radius < 58),
+        "grey": torch.hypot(x - 10, y + 8) < 5,
+        "bone": (radius > 51) & (radius < 54),
+        "outside": radius > 58,
+    }
+    image = torch.where(radius < 58, 0.5, 0.0)
+    for name, value in (("bone", 0.1), ("ventricle", fluid), ("sinus", 0.02), ("grey", 0.35)):
+        image[parts[name]] = value
+    random = torch.Generator().manual_seed(0)
+    if noise:
+        image = torch.hypot(
+            image + noise * torch.randn(size, size, generator=random),
+            noise * torch.randn(size, size, generator=random),
+        )
+    return {"image": image} | parts
+
+
 @pytest.mark.parametrize("fluid", [0.02, 0.2, 0.9])
-@pytest.mark.parametrize("noise", [0.0, 0.02])
-def test_fluid_deep_in_the_head_is_shown_as_tissue_and_bone_and_sinus_are_not(fluid, noise):
-    y, x = (torch.arange(128) - 63.5)[:, None], torch.arange(128) - 63.5
-    radius = torch.hypot(x / 0.85, y)
-    image = torch.where(radius < 50, 0.5, 0.0)
-    image[(radius > 42) & (radius < 46)] = 0.05  # bone
-    ventricle = torch.hypot(x - 3, y - 10) < 6
-    sinus = (torch.hypot(x, y + 26) < 6) | ((x.abs() < 3) & (y < -26) & (radius < 50))
-    image[ventricle], image[sinus] = fluid, 0.02
-    rng = torch.Generator().manual_seed(0)
-    image = torch.where(radius < 50, image + noise * torch.randn(128, 128, generator=rng), 0.0)
-    pair = torch.stack([image, image.flip(0)])[:, None].clamp(min=0)
-    shown = _of_mr(pair)[0, 0]
-    tissue = shown[(radius < 40) & ~ventricle & ~sinus].median()
+@pytest.mark.parametrize("size", [128, 96])
+@pytest.mark.parametrize("noise", [0.0, 0.015])
+def test_fluid_deep_in_the_head_is_shown_as_tissue_and_nothing_else_is(fluid, size, noise):
+    made = _head(fluid, size, noise)
+    pair = torch.stack([made["image"], made["image"].flip(0)])[:, None]
+    kinds = {"source_is_ct": False, "target_is_ct": True}
+    shown = nearer_contrast(pair, PIXEL_MM * 128 / size, **kinds)[0, 0]
+    plain = 0.7 * torch.tanh(2.5 * made["image"])
+    tissue = float(0.7 * torch.tanh(torch.tensor(2.5 * 0.5)))
     if fluid < 0.25:
-        assert (shown[ventricle] - tissue).abs().max() < 0.05
+        assert (shown[made["ventricle"]] - tissue).abs().max() < 0.05
     else:
-        assert shown[ventricle].median() > tissue + 0.05
-    dark = sinus | ((radius > 42.5) & (radius < 45.5))
-    assert shown[dark].max() < 0.25 < tissue
-    assert torch.equal(shown[radius > 46], (0.7 * torch.tanh(2.5 * pair[0, 0]))[radius > 46])
+        assert torch.equal(shown[made["ventricle"]], plain[made["ventricle"]])
+    for name in ("sinus", "grey", "bone", "outside"):
+        torch.testing.assert_close(shown[made[name]], plain[made[name]])
+
+
+def test_a_sinus_that_opens_in_another_slice_stays_dark():
+    whole, closed = _head(0.02), _head(0.02)
+    shut = closed["sinus"] & (torch.arange(128)[:, None] < 48)
+    closed["image"][shut] = 0.5
+    stack = torch.stack([closed["image"], closed["image"], whole["image"]])[:, None]
+    left = closed["sinus"] & ~shut
+    assert _of_mr(stack)[0, 0][left].max() < 0.1
+    assert _of_mr(stack.flip(0))[2, 0][left].max() < 0.1
+    alone = _of_mr(stack[:1])[0, 0]  # which nothing tells from fluid
+    assert alone[left].min() > 0.5
+    assert _of_mr(stack)[0, 0][closed["ventricle"]].min() > 0.5
+
+
+def test_where_the_field_of_view_ends_is_no_depth_whatever_pads_it():
+    cut = _head(0.02)["image"][76:, :]  # through the ventricle, with bone along three sides
+    padded = torch.nn.functional.pad(cut, (8, 8, 12, 4))
+    kept = _of_mr(cut[None, None])[0, 0]
+    torch.testing.assert_close(_of_mr(padded[None, None])[0, 0][12:-4, 8:-8], kept)
+    torch.testing.assert_close(kept, 0.7 * torch.tanh(2.5 * cut))
 
 
 def test_a_head_too_small_to_have_a_depth_is_shown_by_the_curve_alone():
-    source = torch.rand(2, 1, 16, 16)
-    torch.testing.assert_close(_of_mr(source), 0.7 * torch.tanh(2.5 * source))
+    y, x = (torch.arange(64) - 31.5)[:, None], torch.arange(64) - 31.5
+    small = torch.where(torch.hypot(x, y) < 12, 0.5, 0.0)
+    small[30:33, 30:33] = 0.05
+    torch.testing.assert_close(_of_mr(small[None, None])[0, 0], 0.7 * torch.tanh(2.5 * small))
 
 
 def test_ct_has_bone_below_fluid_below_brain():

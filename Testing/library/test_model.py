@@ -226,13 +226,22 @@ def test_no_bone_in_the_ct_of_a_brain_alone(card, whole, brain):
     ct = replace(card, pixel_mm=5 / 3, intensity=HounsfieldIntensity().to_dict())
     model = TranslationModel(ct, Dusk())  # at 220 HU and more
 
-    def brightest(volume: Volume) -> float:
-        return float(model.translate(volume, device="cpu", samples=2).volume.data.max())
+    def made(volume: Volume) -> tuple[float, float, bool]:
+        """Brightest voxel, largest deviation, and whether bone was taken out."""
+        found = model.translate(volume, device="cpu", samples=2)
+        bright, spread = found.volume.data.max(), found.uncertainty.data.max()
+        return float(bright), float(spread), "boneTakenOut" in found.provenance
 
-    assert brightest(whole) > 200
-    assert brightest(brain) == pytest.approx(60, abs=0.1)
-    few = replace(brain, data=brain.data[2:])
-    assert brightest(few) > 200  # four slices of a head may look like those of a brain
+    tall = replace(whole, ijkToRAS=whole.ijkToRAS @ np.diag([1, 1, 3.0, 1]))  # 75 mm
+    assert made(tall)[0] > 200 and not made(tall)[2]
+    bright, spread, told = made(replace(brain, ijkToRAS=tall.ijkToRAS))
+    assert bright == pytest.approx(60, abs=0.1) and told
+    assert spread < 0.5 * made(tall)[1]
+    # Of 25 mm a head can look so too, and slices that show nothing are no more of it.
+    assert made(brain)[0] > 200 and not made(brain)[2]
+    thin = np.zeros((30, 40, 40))
+    thin[10:15] = brain.data[1:]
+    assert made(replace(brain, data=thin))[0] > 200
 
 
 def test_noise_is_told_and_warned_of_where_it_is_strong(model, volume):
