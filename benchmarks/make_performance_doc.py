@@ -83,9 +83,6 @@ midiffusion benchmark sampler --data DATA --schedules geometric edm \\
 midiffusion benchmark sampler --data DATA --no-detail \\
   --evaluations 1 2 4 6 8 10 20 40 128 1000 \\
   --json benchmarks/sampler_flair_NAME.json
-midiffusion benchmark sampler --data DATA --no-detail --schedules edm \\
-  --evaluations 1 2 4 6 8 10 20 40 128 \\
-  --json benchmarks/sampler_flair_edm_NAME.json
 midiffusion benchmark sampler --model t1 --direction flair:t1 --data DATA --samplers dpmpp_2m \\
   --json benchmarks/sampler_t1_detail_NAME.json
 midiffusion benchmark sampler --model ct --dataset synthrad2023-brain --direction mr:ct \\
@@ -113,6 +110,16 @@ progress* comes with the model loaded and one evaluation of two slices done.
 
 ```
 midiffusion benchmark speed --parts startup --json benchmarks/speed_startup_NAME.json
+```""",
+    "panel": """## The panel
+
+By the tests' host: Slicer's MRML and VTK, the real worker, the agreement map with every result, but
+no views. *Foretold*: what the panel says before the click; on a computer's first run by the card,
+for each device that it names. *Longest wait* of the event loop, with 160 slices of 256 x 256
+voxels, by the clock and of the processor.
+
+```
+QT_QPA_PLATFORM=offscreen python benchmarks/measure_panel.py benchmarks/panel_NAME.json
 ```""",
 }
 
@@ -219,6 +226,9 @@ def _section(folder: Path, part: str) -> tuple[list[dict[str, Any]], list[str]]:
     if part == "sampler":
         found = reports(folder, "sampler")
         return found, [_sampler(found)] if found else []
+    if part == "panel":
+        found = reports(folder, "panel")
+        return found, [_foretold(found), _waits(found)] if found else []
     found = [report for report in reports(folder, "speed") if part in report]
     tables = [table(found, part)] if found else []
     if part == "growth":
@@ -238,6 +248,37 @@ def _sampler(found: list[dict[str, Any]]) -> str:
         for report in found
     ]
     return markdown_table(["model", *names], rows)
+
+
+def _foretold(found: list[dict[str, Any]]) -> str:
+    """Each run of each report that has some."""
+    rows = []
+    for report in found:
+        for run in report.get("estimates", []):
+            foretold = "; ".join(
+                f"{seconds:.1f}" + (f" ({device})" if device else "")
+                for device, seconds in run["foretold_s"].items()
+            )
+            side = round(128 * run["share"])
+            what = f"{run['model']}, {run['slices']} slices of {side} x {side}"
+            evaluations = f"{run['steps']} x {run['samples']}"
+            rows.append([report["device"], what, evaluations, foretold, f"{run['taken_s']:.1f}"])
+    return markdown_table(["device", "run", "evaluations", "foretold, s", "taken, s"], rows)
+
+
+def _waits(found: list[dict[str, Any]]) -> str:
+    """The longest turn of the event loop, milliseconds."""
+    names = list(dict.fromkeys(name for report in found for name in report["longest"]))
+    rows = []
+    for report in found:
+        note = f"; {report['note']}" if report.get("note") else ""
+        turns = [report["longest"].get(name) for name in names]
+        cells = [
+            f"{t['milliseconds']:.0f} ({t['processor_milliseconds']:.0f})" if t else ""
+            for t in turns
+        ]
+        rows.append([report["device"] + note, *cells])
+    return markdown_table(["longest wait, ms", *names], rows)
 
 
 def digest(folder: Path) -> str | None:

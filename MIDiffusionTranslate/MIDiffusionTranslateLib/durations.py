@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from midiffusion.card import ModelCard
 
-_PRIOR_START_S = 3.0  # for a device on which nothing has run yet
+_PRIOR_START_S = 2.0  # for a device on which nothing has run yet
 _UNIT_PIXELS = 128 * 128
 _LEAST_PIXELS = 64  # a side of the model's grid
 # What is done once for a slice (its maps, the agreement, both ways between the grids) takes as long

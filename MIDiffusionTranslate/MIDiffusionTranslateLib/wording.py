@@ -72,6 +72,9 @@ def cardDetails(card: ModelCard) -> str:
         _("Slices: {orientation}, {pixel:g} mm pixels.").format(
             orientation=card.orientation, pixel=card.pixel_mm
         ),
+        _("The same weights for any number of steps; {steps} by default.").format(
+            steps=card.default_steps
+        ),
         *(html.escape(limit) for limit in card.limits),
     ]
     if "data" in card.training:
