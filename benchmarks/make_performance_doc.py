@@ -263,6 +263,8 @@ def _foretold(found: list[dict[str, Any]]) -> str:
             what = f"{run['model']}, {run['slices']} slices of {side} x {side}"
             evaluations = f"{run['steps']} x {run['samples']}"
             rows.append([report["device"], what, evaluations, foretold, f"{run['taken_s']:.1f}"])
+    if not rows:
+        return "Not measured: what was foretold, and taken."
     return markdown_table(["device", "run", "evaluations", "foretold, s", "taken, s"], rows)
 
 
