@@ -34,8 +34,8 @@ def test_a_click_translates(ready: PanelDriver) -> None:
     ready.parameters.steps = 13
     ready.ui.samplerSelector.currentIndex = 3
     ready.ui.seedBox.value = 7
-    # 6 slices of a quarter of 128 x 128 pixels, 2 s each at 4 steps, and 3 s of start
-    seconds = 3 + 6 * 2 / 4 * (13 + 3.5) / (4 + 3.5)
+    # 6 slices of a quarter of 128 x 128 pixels, 2 s each at 4 steps, and 2 s of start
+    seconds = 2 + 6 * 2 / 4 * (13 + 3.5) / (4 + 3.5)
     assert ready.ui.estimateLabel.text == f"about {seconds:.0f} s on CPU"
     ready.click()
     job = ready.panel.job
