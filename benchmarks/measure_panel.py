@@ -137,7 +137,8 @@ def measure(folder: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, flo
     for name in ("T1", "T2"):
         volume_node(name, SHAPE, 0.9)
     ui.batchSection.collapsed = ui.comparisonSection.collapsed = False
-    parameters.sourceVolume, parameters.steps = slicer.util.getNode("T1"), 1
+    parameters.sourceVolume = slicer.util.getNode("T1")
+    parameters.steps = parameters.samples = 1
     watch.run("translation", ui.translateButton.click, lambda: widget.panel.job is None)
     watch.turn("agreement map", ui.agreementButton.click)
     parameters.referenceVolume = slicer.util.getNode("T2")

@@ -19,10 +19,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .head import AIR, air_through_slices, connected, grow, head_of, reached_from_edge, shrink
+from .head import AIR, air_through_slices, connected, deep_in_head, grow, reached_from_edge
 from .intensity import CT_WINDOW
 
 # MR to a model of CT: bone and air keep their distance from tissue, tissues come close together.
@@ -72,7 +71,7 @@ def _fluid_as_tissue(source: Tensor, pixel_mm: float) -> Tensor:
     there; like `source`."""
     stack = source.cpu()
     parts = stack.split(_AT_ONCE)
-    deep = torch.cat([_deep(part, pixel_mm) for part in parts])
+    deep = torch.cat([deep_in_head(part, _DEEP_MM, pixel_mm) for part in parts])
     inside = stack[deep > 0]
     if len(inside) < _LEAST_PIXELS:
         return source
@@ -88,13 +87,6 @@ def _fluid_as_tissue(source: Tensor, pixel_mm: float) -> Tensor:
     # What lies half in fluid is brought up with it.
     near = torch.cat([grow(one, 1) for one in fluid.split(_AT_ONCE)])
     return torch.where(near > 0, stack.clamp_min(usual), stack).to(source.device)
-
-
-def _deep(slices: Tensor, pixel_mm: float) -> Tensor:
-    """1 where the head is deeper than `_DEEP_MM`, else 0; where the image ends, the head does."""
-    # Noise may be above the level of air.
-    head = head_of(F.pad(slices, (1, 1, 1, 1)), 2 * AIR)
-    return shrink(head, round(_DEEP_MM / pixel_mm))[..., 1:-1, 1:-1]
 
 
 def _both(first: Tensor, second: Tensor) -> Iterable[tuple[Tensor, Tensor]]:

@@ -63,6 +63,13 @@ def head_of(slices: Tensor, above: float = AIR) -> Tensor:
     return 1 - reached_from_edge((slices <= above).to(slices))
 
 
+def deep_in_head(slices: Tensor, mm: float, pixel_mm: float) -> Tensor:
+    """1 where the head of an MR is deeper than `mm` below its surface, else 0; where the image
+    ends, the head does. slices: [S, 1, H, W], model units; the result is like it."""
+    head = head_of(F.pad(slices, (1, 1, 1, 1)), 2 * AIR)  # noise may be above the level of air
+    return shrink(head, round(mm / pixel_mm))[..., 1:-1, 1:-1]
+
+
 def deeper_than(slices: Tensor, pixels: Tensor) -> Tensor:
     """Where the head is deeper than `pixels` [S] below its surface: 1, else 0; like `slices`.
 

@@ -136,7 +136,7 @@ class TranslationModel:
                 self.card.pixel_mm,
                 is_ct=source.is_ct,
             )
-            no_skull = surely_no_skull(alone, slices, self.card.pixel_mm, between)
+            no_skull = self.makes_ct and surely_no_skull(alone, slices, self.card.pixel_mm, between)
             plain = torch.zeros_like(slices) if agreement else None
             mean, deviation = self._mean_and_deviation(
                 slices, shown, grid, plan, told, source.units, window_mm, no_skull, plain
@@ -177,7 +177,7 @@ class TranslationModel:
             "synthetic": 1,
             **known,
         }
-        if no_skull and self.makes_ct:
+        if no_skull:
             provenance["boneTakenOut"] = 1
         if agreed is not None:
             inside = agreed[head]
@@ -250,8 +250,9 @@ class TranslationModel:
 
     def shown(self, slices: Tensor, source_is_ct: bool) -> Tensor:
         """What LMI maps are made of: like the slices of a `Source`."""
-        kinds = {"source_is_ct": source_is_ct, "target_is_ct": self.makes_ct}
-        return nearer_contrast(slices, self.card.pixel_mm, **kinds)
+        return nearer_contrast(
+            slices, self.card.pixel_mm, source_is_ct=source_is_ct, target_is_ct=self.makes_ct
+        )
 
     @property
     def makes_ct(self) -> bool:

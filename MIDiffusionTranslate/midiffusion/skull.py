@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from .head import AIR, BONE_HU, head_of, shrink
+from .head import AIR, BONE_HU, deep_in_head, head_of, shrink
 from .intensity import CT_WINDOW
 
 # Below the surface, millimetres (1, 2, 3, 5, 8, 11 and 15 pixels of the shipped models): where the
@@ -73,8 +73,6 @@ def surely_no_skull(alone: float, slices: Tensor, pixel_mm: float, gap_mm: float
     uppermost, can look like those of a brain (docs/results.md)."""
     if alone < 1:
         return False
-    high = sum(
-        bool(shrink(head_of(one, 2 * AIR), round(_BRAIN_MM / pixel_mm)).sum() >= _LEAST_PIXELS)
-        for one in slices.cpu().split(1)
-    )
+    deep = (deep_in_head(one, _BRAIN_MM, pixel_mm) for one in slices.cpu().split(1))
+    high = sum(int(one.sum()) >= _LEAST_PIXELS for one in deep)
     return high * gap_mm >= _ENOUGH_MM

@@ -54,8 +54,7 @@ def source_slices(slices: Volume, size: int, shown_to: str | None = None) -> Ten
     stack = source.without_couch(_square(source.units, size), side_mm)
     if shown_to is None:
         return stack
-    kinds = {"source_is_ct": source.is_ct, "target_is_ct": shown_to == "CT"}
-    return nearer_contrast(stack, side_mm, **kinds)
+    return nearer_contrast(stack, side_mm, source_is_ct=source.is_ct, target_is_ct=shown_to == "CT")
 
 
 def on_grid_of(slices: Volume, output: Tensor) -> NDArray[np.float32]:
