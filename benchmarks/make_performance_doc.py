@@ -187,8 +187,8 @@ Not kept:
   on. What goes to and fro are the source's slices, noise and masks, and the weights of each
   sample's detail: by the code about ten images of 10 MB for 160 slices, once a run, not every step.
   Noise is taken out, slices and masks are made on the CPU, before the first evaluation and after
-  the last, so that all devices give the same. Two threads take .8 to 2.7 s of a volume for that (*to
-  slices* and *to voxels* above), which on a fast GPU will be most of it.
+  the last, so that all devices give the same. Two threads take .8 to 2.7 s of a volume for that
+  (*to slices* and *to voxels* above), which on a fast GPU will be most of it.
 - *No preview*: panel and command line fetch one slice after each evaluation. It makes the host wait
   for the device four times a run, and is what keeps the progress true.
 - *A worker that stays* between runs: it would save importing PyTorch and loading the model, about a
