@@ -42,7 +42,8 @@ _SECTIONS = {
 
 160 slices of 128 x 128 pixels from voxels to voxels, one sample, the steps of the model's card.
 *Processor seconds* are those of all threads: on an idle CPU nearly the seconds times the
-threads, much less where others used the computer. The stages are those of a second run.
+threads, much less where others used the computer. The stages are those of a second run; a third
+makes the agreement map as well, as the panel's do.
 
 ```
 midiffusion benchmark speed --parts volume --json benchmarks/speed_volume_NAME.json

@@ -1,10 +1,11 @@
 """How long a translation takes: measured in each run on this computer, foretold for the next.
 
-    seconds = start + unit * units
+    seconds = start + slices * (once + evaluations * evaluation)
 
-`start` is what every run takes, whatever its volume: the worker, torch, the weights; in the end the
-result's way into the scene. A unit is one evaluation of one slice of 128 x 128 pixels; its seconds
-belong to a device and a network, so that models of the same network share them.
+`start` is what every run takes, whatever its volume: the worker, torch, the weights, the way there
+and back. The others are of a slice of 128 x 128 pixels: what is done to it once (its maps, the
+agreement, both ways between the grids), and one evaluation of the network. They belong to a device
+and a network, so that models of the same network share them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import numpy as np
 from midiffusion.card import ModelCard
 
 _PRIOR_START_S = 2.0  # for a device on which nothing has run yet
-_UNIT_PIXELS = 128 * 128
+_PIXELS = 128 * 128
 _LEAST_PIXELS = 64  # a side of the model's grid
-# What is done once for a slice (its maps, the agreement, both ways between the grids) takes as long
-# as so many evaluations: 2.2 without the agreement (docs/performance.md), which is one or two.
-_ONCE = 3.5
+# `once`, in evaluations, on a computer on which nothing has run yet (docs/performance.md).
+_PRIOR_ONCE = 4.0
+_PARTS = ("Once", "Evaluation")  # of a slice, in the memory
 # Rows of ijkToRAS that point along the slices of an orientation.
 _NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}
 
@@ -51,20 +52,13 @@ class Work:
         )
 
     @property
-    def units(self) -> float:
-        return self._units(self.evaluations + _ONCE)
-
-    @property
-    def evaluationUnits(self) -> float:
-        """The part of the units whose progress is told."""
-        return self._units(self.evaluations)
-
-    def _units(self, evaluations: float) -> float:
-        return self.slices * self.pixels / _UNIT_PIXELS * evaluations
+    def standardSlices(self) -> float:
+        """As many slices of 128 x 128 pixels have as many pixels."""
+        return self.slices * self.pixels / _PIXELS
 
 
 class RunClock:
-    """Measures one run.
+    """Measures the evaluations of one run.
 
     Args:
         work: what the run does.
@@ -83,14 +77,16 @@ class RunClock:
             self._marks[1] = (self._now(), fraction)
 
     @property
-    def unit_s(self) -> float | None:
-        """Seconds for one unit; None if there was too little to measure."""
+    def evaluation_s(self) -> float | None:
+        """Seconds for one evaluation of a standard slice; None if there was too little to
+        measure."""
         if not self._marks:
             return None
         (early, before), (late, after) = self._marks
         if after <= before or late <= early:
             return None
-        return (late - early) / ((after - before) * self.work.evaluationUnits)
+        evaluations = self.work.standardSlices * self.work.evaluations
+        return (late - early) / ((after - before) * evaluations)
 
 
 class Memory(Protocol):
@@ -113,22 +109,33 @@ class Durations:
         start = self._memory.seconds(_start(device))
         if start is None:
             start = _PRIOR_START_S
-        unit = self._memory.seconds(_unit(card, device))
-        if unit is not None:
-            return {"": start + unit * work.units}
-        # The card's seconds are those of one slice of a unit's pixels at the default steps.
-        units = card.default_steps + _ONCE
+        once, evaluation = (self._memory.seconds(_slice(what, card, device)) for what in _PARTS)
+        if once is not None and evaluation is not None:
+            return {"": start + work.standardSlices * (once + work.evaluations * evaluation)}
+        # The card's seconds are those of a standard slice at the default steps.
+        share = (_PRIOR_ONCE + work.evaluations) / (_PRIOR_ONCE + card.default_steps)
         return {
-            name: start + seconds / units * work.units
+            name: start + work.standardSlices * seconds * share
             for name, seconds in card.seconds_per_slice.items()
         }
 
-    def learn(self, card: ModelCard, device: str, clock: RunClock, elapsed_s: float) -> None:
-        """Takes in a run that has succeeded: `elapsed_s` from the click to the result."""
-        unit = clock.unit_s
-        if unit is not None:
-            self._keep(_start(device), max(elapsed_s - unit * clock.work.units, 0.0))
-            self._keep(_unit(card, device), unit)
+    def learn(
+        self,
+        card: ModelCard,
+        device: str,
+        clock: RunClock,
+        elapsed_s: float,
+        translating_s: float,
+    ) -> None:
+        """Takes in a run that has succeeded: seconds from the click to the result, and those of
+        them in which the model was at work (`seconds` of the provenance)."""
+        work, evaluation = clock.work, clock.evaluation_s
+        if evaluation is None:
+            return
+        once = translating_s / work.standardSlices - work.evaluations * evaluation
+        self._keep(_start(device), max(elapsed_s - translating_s, 0.0))
+        for what, seconds in zip(_PARTS, (max(once, 0.0), evaluation), strict=True):
+            self._keep(_slice(what, card, device), seconds)
 
     def _keep(self, what: str, seconds: float) -> None:
         """The mean with what was known: a run beside which much else went on is soon forgotten."""
@@ -140,6 +147,6 @@ def _start(device: str) -> str:
     return f"{device}/Start"
 
 
-def _unit(card: ModelCard, device: str) -> str:
+def _slice(what: str, card: ModelCard, device: str) -> str:
     network = json.dumps([card.network, card.lmi], sort_keys=True)
-    return f"{device}/Unit-{zlib.crc32(network.encode()):08x}"
+    return f"{device}/{what}-{zlib.crc32(network.encode()):08x}"

@@ -297,7 +297,7 @@ class TranslatePanel:
 
     def _keep(self, job: Job) -> None:
         if self._measured is not None:
-            self.durations.learn(*self._measured, job.elapsed_s)
+            self.durations.learn(*self._measured, job.elapsed_s, job.provenance["seconds"])
         self.show(self._source, job.node)
         self.sideBySide.offer(self._source, job.node)
         self.agreement.show(job)

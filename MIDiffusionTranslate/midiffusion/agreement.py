@@ -63,15 +63,12 @@ def agreement_slices(
 
     def one_batch(part: slice) -> Tensor:
         s, r = source[part], result[part]
-        known = lmi.responses(s)
-
-        def information(second: Tensor) -> Tensor:
-            return lmi(known, second).sum(dim=1, keepdim=True)
-
         moved = [torch.roll(r, (step, step), (2, 3)) for step in (away, -away)]
-        chance = torch.stack([information(m) for m in moved]).mean(dim=0)
-        ceiling = (information(s) * lmi(r, r).sum(dim=1, keepdim=True)).clamp(min=0).sqrt()
-        shared, most = _around(information(r) - chance), _around(ceiling - chance)
+        maps = lmi.of_pairs((s, r, *moved), ((0, 0), (1, 1), (0, 1), (0, 2), (0, 3)))
+        of_s, of_r, both, *by_chance = (one.sum(dim=1, keepdim=True) for one in maps)
+        chance = torch.stack(by_chance).mean(dim=0)
+        ceiling = (of_s * of_r).clamp(min=0).sqrt()
+        shared, most = _around(both - chance), _around(ceiling - chance)
         return (shared / most.clamp(min=_LEAST * lmi.channels)).clamp(0, 1)
 
     return SliceBatches(source.device).map(len(source), one_batch, on_batch)

@@ -100,8 +100,8 @@ class TranslationModel:
         result, whatever the batch size. samples: how many to average; from two on with their
         standard deviation. sampler: a name of `samplers.SAMPLERS`. steps and sampler default to the
         card's. on_step is called after every batch of slices; what it raises ends the run.
-        agreement: whether to compare the result with the source, which takes about as long as one
-        or two steps; the median inside the head is the provenance's `agreement`. detail: whether
+        agreement: whether to compare the result with the source, which takes about as long as three
+        steps on a CPU; the median inside the head is the provenance's `agreement`. detail: whether
         the result takes its detail from the source (see `detail`); without, it is what the network
         makes of the LMI maps, on its own larger pixels and down to the card's sigma_min, in 8 steps
         by default.

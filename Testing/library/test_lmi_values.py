@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from library.conftest import BOTH, SEARCH, related_images
+from midiffusion.errors import InvalidParameter
 from midiffusion.lmi import LocalMutualInformation
 from midiffusion.lmi.definition import definition
 
@@ -170,3 +171,23 @@ def test_responses_stand_in_for_the_first_image(estimator: str, search: str) -> 
     torch.testing.assert_close(
         layer(known.select(some), v[some], sigma[some]), layer(u, v, sigma)[some]
     )
+
+
+@BOTH
+@SEARCH
+@pytest.mark.parametrize("normalised", [True, False])
+def test_pairs_have_the_maps_that_each_has_alone(
+    estimator: str, search: str, normalised: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midiffusion.lmi.kde.TILE_PIXELS", 25)
+    u, v = related_images(3, 1, 9, 8)
+    images, pairs = (u, v, u.flip(2)), ((0, 0), (0, 1), (2, 1), (1, 2))
+    layer = LocalMutualInformation(
+        estimator, dilations=(1, 2), bandwidths=(0.04, 0.1), search=search, normalised=normalised
+    )
+    found = layer.of_pairs(images, pairs)
+    expected = [layer(images[i].clone(), images[j]) for i, j in pairs]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=0)
+    with pytest.raises(InvalidParameter, match="one shape"):
+        layer.of_pairs((u, v[:, :, 1:]), ((0, 1),))

@@ -41,6 +41,7 @@ def test_one_command_measures_everything(tiny, tmp_path, capsys):
     run = report["volume"]
     assert (run["slices"], run["size"], run["steps"]) == (3, 64, 4)
     assert list(run["stages"]) == list(STAGES) and min(run["stages"].values()) > 0
+    assert run["with_agreement_s"] > 0
     point = report["growth"]["slices"]["points"][0]
     assert (point["slices"], point["size"]) == (2, 64)
     assert point["seconds"] > 0 and point["wall_s"] > 0

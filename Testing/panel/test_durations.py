@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,50 +35,52 @@ def work(evaluations: int, slices: int = 10, model: ModelCard | None = None) -> 
 def run(
     durations: Any,
     asked: Any,
-    seconds: Callable[[float], float],
     model: ModelCard | None = None,
-    ends: float = 0.0,
+    start: float = 2.0,
+    once: float = 0.035,
+    evaluation: float = 0.01,
 ) -> float:
-    """A run whose evaluations are done when `seconds(share)` says; returns how long it took."""
+    """A run on a computer with these seconds, the latter two for a standard slice; returns how
+    long it took."""
     from MIDiffusionTranslateLib.durations import RunClock
 
-    now = [0.0]
+    now = [start + 0.4 * once * asked.standardSlices]  # maps
     clock = RunClock(asked, lambda: now[0])
+    began, evaluations = now[0], asked.standardSlices * asked.evaluations * evaluation
     for share in np.linspace(0, 1, asked.evaluations + 1)[1:]:
-        now[0] = seconds(share)
+        now[0] = began + evaluations * share
         clock.tick(float(share))
-    now[0] += ends  # the agreement: signs of life only
+    now[0] += 0.6 * once * asked.standardSlices  # the agreement: signs of life only
     clock.tick(1.0)
-    durations.learn(model or card(), "cpu", clock, now[0])
+    durations.learn(model or card(), "cpu", clock, now[0], now[0] - start)
     return now[0]
 
 
 @pytest.mark.parametrize("evaluations, slices", [(1, 10), (4, 10), (100, 10), (20, 160)])
-def test_the_start_and_the_evaluations_are_told_apart(
+def test_start_slices_and_evaluations_are_told_apart(
     durations: Any, evaluations: int, slices: int
 ) -> None:
-    """A computer that starts in 2 s, evaluates a slice in 10 ms, and compares it in 35 ms."""
-
-    def truth(asked: Any) -> float:
-        return float(2.0 + asked.slices * (0.01 * asked.evaluations + 0.035))
-
-    run(durations, work(20), lambda share: 2.0 + 2.0 * share, ends=0.35)
+    run(durations, work(20), start=5.0)
+    run(durations, work(20), start=3.0)
     asked = work(evaluations, slices)
-    assert durations.foretold(card(), asked, "cpu") == {"": pytest.approx(truth(asked))}
+    truth = 4.0 + slices * (0.01 * evaluations + 0.035)
+    assert durations.foretold(card(), asked, "cpu") == {"": pytest.approx(truth)}
 
 
 def test_larger_slices_take_longer_and_other_axes_count_the_same(durations: Any) -> None:
     from MIDiffusionTranslateLib.durations import Work
 
     asked = work(5)
-    assert Work.of(AXIAL, (256, 256, 10), card(), 5).units == pytest.approx(4 * asked.units)
+    larger = Work.of(AXIAL, (256, 256, 10), card(), 5)
+    assert larger.standardSlices == pytest.approx(4 * asked.standardSlices)
     assert Work.of(AXIAL[:, [2, 0, 1]], (10, 128, 128), card(), 5) == asked
     # No side of the model's grid has less than 64 pixels.
-    assert Work.of(AXIAL, (2, 128, 10), card(), 5).units == pytest.approx(asked.units / 2)
+    narrow = Work.of(AXIAL, (2, 128, 10), card(), 5)
+    assert narrow.standardSlices == pytest.approx(asked.standardSlices / 2)
 
 
 def test_models_of_one_network_share_what_was_measured(durations: Any) -> None:
-    run(durations, work(20), lambda share: 2.0 + 2.0 * share)
+    run(durations, work(20))
     other = card(id="other", title="Other", sigma_max=40.0)
     assert "" in durations.foretold(other, work(20), "cpu")
     assert durations.foretold(other, work(20), "cuda") == {}
@@ -91,18 +92,20 @@ def test_before_the_first_run_the_card_tells(durations: Any) -> None:
     model = card(seconds_per_slice={"one device": 0.5, "another": 0.05})
     seconds = durations.foretold(model, work(20), "cpu")
     assert seconds == {"one device": pytest.approx(2 + 5.0), "another": pytest.approx(2 + 0.5)}
+    # Other numbers of evaluations: what is done once to a slice stays.
+    quick = durations.foretold(model, work(1), "cpu")["one device"]
+    assert quick == pytest.approx(2 + 5.0 * 5 / 24)
     # The start has been measured with another network: the card's figures rest on it.
-    run(durations, work(20), lambda share: 9.0 + share)
+    run(durations, work(20), start=9.0)
     larger = card(network={"channels": [64, 64]}, seconds_per_slice={"one device": 0.5})
-    told = durations.foretold(larger, work(20), "cpu")["one device"]
-    assert 5.0 + 8.0 < told < 5.0 + 9.0  # a little of the first run was the slices' once
+    assert durations.foretold(larger, work(20), "cpu") == {"one device": pytest.approx(9 + 5.0)}
 
 
 def test_one_slow_run_is_soon_forgotten(durations: Any) -> None:
-    usual = run(durations, work(20), lambda share: 2.0 + 2.0 * share, ends=0.35)
-    run(durations, work(20), lambda share: 20.0 + 20.0 * share, ends=3.5)
+    usual = run(durations, work(20))
+    run(durations, work(20), start=20.0, once=0.35, evaluation=0.1)
     for _ in range(6):
-        run(durations, work(20), lambda share: 2.0 + 2.0 * share, ends=0.35)
+        run(durations, work(20))
     (seconds,) = durations.foretold(card(), work(20), "cpu").values()
     assert seconds == pytest.approx(usual, rel=0.2)
 
@@ -110,7 +113,7 @@ def test_one_slow_run_is_soon_forgotten(durations: Any) -> None:
 def test_a_run_of_one_batch_and_damaged_settings_teach_nothing(durations: Any) -> None:
     import qt
 
-    run(durations, work(1), lambda share: 7.0)
+    run(durations, work(1))
     assert durations.foretold(card(), work(1), "cpu") == {}
     for text in ("nan", "-1", "soon", "inf"):
         qt.QSettings().setValue("MIDiffusion/Seconds/cpu/Start", text)

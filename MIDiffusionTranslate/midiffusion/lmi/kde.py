@@ -18,6 +18,8 @@ Three things make it fast and one makes it exact in float32:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,40 +55,56 @@ def maps(
     """
     if fused.serves(u, v):
         return fused.maps("kde", u, v, hood, bandwidth, sigma_v, shift, normalised)
-    same = u is v and sigma_v is None and not shift
+    if u is v and sigma_v is None and not shift:
+        return pairs([u], [(0, 0)], hood, bandwidth, normalised)[0]
     reach = 1 if shift else 0
     factor_u = factor_v = u.new_full((len(u), 1, 1), -0.5 / bandwidth**2)
     if sigma_v is not None:
         factor_v = -0.5 / (bandwidth**2 + sigma_v[:, None, None] ** 2)
     padded_u = replicate(u, hood.margin)
-    padded_v = padded_u if same else replicate(v, hood.margin + reach)
+    padded_v = replicate(v, hood.margin + reach)
     parts = []
     for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
         rows = slice(y.start, y.stop + 2 * hood.margin)
         size = (y.stop - y.start, u.shape[2])
         gaps_u = _gaps(padded_u[b, rows], hood, factor_u[b])
         h_u = _entropy(gaps_u, hood, size) if entropy_u is None else entropy_u[b, y]
-        if same:
-            joint = {d: gap * (2 + gap) for d, gap in gaps_u.items()}
-            parts.append(_information(h_u, h_u, _entropy(joint, hood, size), normalised))
-            continue
         rows_v = slice(rows.start, rows.stop + 2 * reach)
         gaps_v = _gaps(padded_v[b, rows_v], hood, factor_v[b])
         h_v = _entropy(gaps_v, hood, (size[0] + 2 * reach, size[1] + 2 * reach))
         found: Tensor | None = None
         for dy, dx in SHIFTS if shift else ((0, 0),):
             top, left = dy + reach, dx + reach
-            joint = {}
-            for d, gap in gaps_u.items():
-                other = gaps_v[d][:, top : top + gap.shape[1], left : left + gap.shape[2]]
-                joint[d] = (gap + other).addcmul_(gap, other)
-            h_joint = _entropy(joint, hood, size)
+            h_joint = _entropy(_joint(gaps_u, gaps_v, top, left), hood, size)
             h_here = h_v[:, top : top + size[0], left : left + size[1]]
             value = _information(h_u, h_here, h_joint, normalised)
             found = value if found is None else torch.maximum(found, value)
         assert found is not None
         parts.append(found)
     return _joined(parts, u)
+
+
+def pairs(
+    images: Sequence[Tensor],
+    chosen: Sequence[tuple[int, int]],
+    hood: Neighbourhood,
+    bandwidth: float,
+    normalised: bool,
+) -> list[Tensor]:
+    """As `maps`, without search, of every chosen pair of these images, [B, H, W] each: the kernels
+    and the entropy of an image are made once for all its pairs."""
+    factor = images[0].new_full((1, 1, 1), -0.5 / bandwidth**2)
+    padded = [replicate(image, hood.margin) for image in images]
+    batch, height, width = images[0].shape
+    parts: list[list[Tensor]] = [[] for _ in chosen]
+    for b, y in tiles((batch, height, width), TILE_PIXELS):
+        rows, size = slice(y.start, y.stop + 2 * hood.margin), (y.stop - y.start, width)
+        gaps = [_gaps(image[b, rows], hood, factor) for image in padded]
+        entropy = [_entropy(of_image, hood, size) for of_image in gaps]
+        for found, (i, j) in zip(parts, chosen, strict=True):
+            h_joint = _entropy(_joint(gaps[i], gaps[j], 0, 0), hood, size)
+            found.append(_information(entropy[i], entropy[j], h_joint, normalised))
+    return [_joined(found, images[0]) for found in parts]
 
 
 def entropies(u: Tensor, hood: Neighbourhood, bandwidth: float) -> Tensor:
@@ -123,6 +141,15 @@ def _gaps(padded: Tensor, hood: Neighbourhood, factor: Tensor) -> Gaps:
         difference = here - there
         gaps[dy, dx] = (difference * difference).mul_(factor).expm1()
     return gaps
+
+
+def _joint(gaps_u: Gaps, gaps_v: Gaps, top: int, left: int) -> Gaps:
+    """Gaps of the products of two images' kernels, where those of v begin at that corner."""
+    joint = {}
+    for d, gap in gaps_u.items():
+        other = gaps_v[d][:, top : top + gap.shape[1], left : left + gap.shape[2]]
+        joint[d] = (gap + other).addcmul_(gap, other)
+    return joint
 
 
 def _entropy(gaps: Gaps, hood: Neighbourhood, size: tuple[int, int]) -> Tensor:

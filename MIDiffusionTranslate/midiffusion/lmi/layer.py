@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,11 +114,7 @@ class LocalMutualInformation(nn.Module):
         """
         known = u.entropy if isinstance(u, Responses) and u.entropy.shape[1] else None
         image = u.image if isinstance(u, Responses) else u
-        if image.ndim != 4 or image.shape[1] != 1 or image.shape != v.shape:
-            raise InvalidParameter(
-                "LMI needs two images [B, 1, H, W] of one shape, "
-                f"not {tuple(image.shape)} and {tuple(v.shape)}"
-            )
+        _check_shapes(image, v)
         if sigma_v is not None:
             sigma_v = torch.as_tensor(sigma_v, dtype=v.dtype, device=v.device).expand(len(v))
         first = image[:, 0]
@@ -144,6 +141,32 @@ class LocalMutualInformation(nn.Module):
         ]
         return torch.stack(scales, dim=1)
 
+    def of_pairs(self, images: Sequence[Tensor], pairs: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """The maps of images[i] and images[j] for every pair (i, j); what the closed form needs of
+        an image is computed once for all its pairs.
+
+        Args:
+            images: [B, 1, H, W] each, of one shape, model units.
+            pairs: two indices each; they may be the same.
+
+        Returns:
+            [B, channels, H, W] for each pair.
+
+        Raises:
+            InvalidParameter: shapes that don't fit together.
+        """
+        several = self.estimator == "kde" and self.search == "none"
+        if not several or any(fused.serves(images[i], images[j]) for i, j in pairs):
+            return [self(images[i], images[j]) for i, j in pairs]
+        for image in images:
+            _check_shapes(images[0], image)
+        flat = [image[:, 0] for image in images]
+        scales = [
+            kde.pairs(flat, pairs, Neighbourhood(self.size, dilation), h, self.normalised)
+            for dilation, h in self._scales()
+        ]
+        return [torch.stack(maps, dim=1) for maps in zip(*scales, strict=True)]
+
     def responses(self, u: Tensor) -> Responses:
         """What depends on `u` alone, to be given in its place again and again."""
         # The table of "reference" makes it cheap already.
@@ -157,3 +180,11 @@ class LocalMutualInformation(nn.Module):
 
     def _scales(self) -> list[tuple[int, float]]:
         return [(d, h) for d in self.dilations for h in self.bandwidths]
+
+
+def _check_shapes(u: Tensor, v: Tensor) -> None:
+    if u.ndim != 4 or u.shape[1] != 1 or u.shape != v.shape:
+        raise InvalidParameter(
+            "LMI needs two images [B, 1, H, W] of one shape, "
+            f"not {tuple(u.shape)} and {tuple(v.shape)}"
+        )

@@ -108,6 +108,11 @@ def _number(name: str, decimals: int) -> Callable[[Report], str]:
     return lambda part: f"{part[name]:.{decimals}f}"
 
 
+def _seconds_if_measured(name: str) -> Callable[[Report], str]:
+    """For what older reports do not have."""
+    return lambda part: f"{part[name]:.1f}" if name in part else "not measured"
+
+
 def _stage(name: str) -> Callable[[Report], str]:
     return lambda part: f"{part['stages'][name]:.2f}"
 
@@ -137,6 +142,7 @@ _COLUMNS: dict[str, list[Column]] = {
         ("pixels", lambda part: f"{part['size']} x {part['size']}"),
         ("evaluations", _number("steps", 0)),
         ("seconds", _number("seconds", 1)),
+        ("with the agreement map", _seconds_if_measured("with_agreement_s")),
         ("processor seconds", _number("processor_s", 1)),
         *((stage, _stage(stage)) for stage in STAGES),
     ],
