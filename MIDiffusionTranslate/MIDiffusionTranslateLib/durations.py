@@ -24,7 +24,7 @@ _PRIOR_START_S = 2.0  # for a device on which nothing has run yet
 _PIXELS = 128 * 128
 _LEAST_PIXELS = 64  # a side of the model's grid
 # `once`, in evaluations, on a computer on which nothing has run yet (docs/performance.md).
-_PRIOR_ONCE = 4.0
+_PRIOR_ONCE = 5.0
 _PARTS = ("Once", "Evaluation")  # of a slice, in the memory
 # Rows of ijkToRAS that point along the slices of an orientation.
 _NORMAL = {"sagittal": 0, "coronal": 1, "axial": 2}

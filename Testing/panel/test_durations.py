@@ -94,7 +94,7 @@ def test_before_the_first_run_the_card_tells(durations: Any) -> None:
     assert seconds == {"one device": pytest.approx(2 + 5.0), "another": pytest.approx(2 + 0.5)}
     # Other numbers of evaluations: what is done once to a slice stays.
     quick = durations.foretold(model, work(1), "cpu")["one device"]
-    assert quick == pytest.approx(2 + 5.0 * 5 / 24)
+    assert quick == pytest.approx(2 + 5.0 * 6 / 25)
     # The start has been measured with another network: the card's figures rest on it.
     run(durations, work(20), start=9.0)
     larger = card(network={"channels": [64, 64]}, seconds_per_slice={"one device": 0.5})
