@@ -249,10 +249,18 @@ def _sampler(found: list[dict[str, Any]]) -> str:
             f"{report['model']}, {report['direction']}, {report['slices']} slices, "
             f"{'with' if report['detail'] else 'without'} detail, {report['device']}"
         ]
-        + [str(report["evaluations_for_99_percent_ssim"].get(n) or "none tried") for n in names]
+        + [_enough(report, name) for name in names]
         for report in found
     ]
     return markdown_table(["model", *names], rows)
+
+
+def _enough(report: dict[str, Any], name: str) -> str:
+    """Evaluations of a sampler, by its name in the report, that are enough."""
+    found = report["evaluations_for_99_percent_ssim"]
+    if name not in found:
+        return "not measured"
+    return str(found[name]) if found[name] else "none of those tried"
 
 
 def _foretold(found: list[dict[str, Any]]) -> str:
