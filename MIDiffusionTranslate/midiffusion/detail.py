@@ -10,11 +10,12 @@ source's own (He and Sun, Fast Guided Filter, arXiv 1505.00996), it also gives b
 the model's larger pixels can't show.
 
 The function is made of three straight pieces, for a line can't say that fluid is dark where grey
-matter is bright and white matter between the two, as in FLAIR against T2. And it is fitted in two
-layers apart, near the surface of the head and below: fat and fluid are both bright in T2, and no
-function of T2 makes the one bright and the other dark. Each layer has its own weighted windows, and
-a pixel gets what they say in proportion to its shares in them. (Windows narrower than the passage
-between the layers, as with CT, need none.)
+matter is bright and white matter between the two, as in FLAIR against T2. And it is fitted in three
+layers apart: the tissue of the brain, what else lies deep in the head (fluid, for the most part),
+and what lies near the surface. Fat and fluid are both bright in T2, and no function of T2 makes the
+one bright and the other dark; and what fluid becomes says nothing of what tells grey matter from
+white. Each layer has its own weighted windows, and a pixel gets what they say in proportion to its
+shares in them. (Windows narrower than the passage between the layers, as with CT, need none.)
 
 Least squares shrinks: what a fit explains of a sample varies less than the sample. In wide windows
 the fit is made to vary as much, as far as that can be trusted.
@@ -30,15 +31,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .head import AIR, head_of, shrink
+from .head import AIR, grow_within, head_of, shrink
 
 Image = TypeVar("Image", np.ndarray, Tensor)
 
 # Standard deviations of the neighbourhoods. Between contrasts of MR one function serves far; bone
 # and air against either do not allow that. Chosen on training subjects (docs/results.md).
-WINDOW_MM, WINDOW_CT_MM = 15.0, 1.7
-# Scalp, skull and the outermost fluid; the layers pass into each other over some millimetres.
+WINDOW_MM, WINDOW_CT_MM = 25.0, 1.7
+# Deep is what lies below scalp, skull and the outermost fluid, on the whole; layers pass into each
+# other over some millimetres.
 _LAYER_MM, _PASSAGE_MM = 16.0, 2.5
+# The brain reaches from the core of a head through what is bright enough, in units of the core's
+# median, up to where it is still below the skin. Chosen on training subjects.
+_CORE_MM, _BELOW_SKIN_MM, _TISSUE = 30.0, 8.0, 0.7
 # What a fit is multiplied by, round the mean of its window, at most. Chosen on training subjects.
 _MOST_CONTRAST = 1.25
 # Model units. Noise below this level decides a sample's texture, which the fit averages away: where
@@ -72,8 +77,9 @@ def guides(source: Image) -> list[Image]:
     return images
 
 
-def deep_share(source: Tensor, rows: slice, columns: slice, pixel_mm: float) -> Tensor:
-    """Every pixel's share in what lies deep in the head; the rest is near its surface, or air.
+def layer_shares(source: Tensor, rows: slice, columns: slice, pixel_mm: float) -> Tensor:
+    """Every pixel's shares in three layers of the head: the tissue of the brain; what else lies
+    deep; what lies near the surface, and air.
 
     Args:
         source: [S, 1, H, W], model units.
@@ -81,17 +87,27 @@ def deep_share(source: Tensor, rows: slice, columns: slice, pixel_mm: float) -> 
         pixel_mm: in-plane pixel size, millimetres.
 
     Returns:
-        [S, H, W], 0 to 1.
+        [S, 3, H, W], 0 to 1, of the sum 1. A slice judges for itself what is tissue; where it is
+        nowhere deep enough to say, it has none.
     """
     inside = source[..., rows, columns]  # where the field of view ends is no surface
     # Noise may be above the level of air, and holds together; its means do not.
     head = head_of(F.avg_pool2d(inside, 3, 1, 1, count_include_pad=False), 2 * AIR)
-    deep = shrink(head, round(_LAYER_MM / pixel_mm))
+    deep, core, below_skin = (
+        shrink(head, round(mm / pixel_mm)) for mm in (_LAYER_MM, _CORE_MM, _BELOW_SKIN_MM)
+    )
+    usual = torch.where(core > 0, inside, torch.nan).flatten(1).nanmedian(dim=1).values
+    bright = (inside > _TISSUE * usual.nan_to_num(0)[:, None, None, None]).to(inside)
+    room = torch.maximum(core, bright * below_skin)
+    brain = grow_within(core, room, round((_CORE_MM - _BELOW_SKIN_MM) / pixel_mm))
     down, across = (_window(n, 1, _PASSAGE_MM / pixel_mm, deep) for n in deep.shape[2:])
     down, across = (matrix / matrix.sum(dim=1, keepdim=True) for matrix in (down, across))
+    deep, brain, bright = (down @ mask @ across.T for mask in (deep, brain, bright))
+    tissue, deep = brain * bright, torch.maximum(brain, deep)
+    shares = torch.cat([tissue, deep - tissue, 1 - deep], dim=1).clamp_(0, 1)
     height, width = source.shape[2:]
     padding = (columns.start, width - columns.stop, rows.start, height - rows.stop)
-    return F.pad(down @ deep @ across.T, padding, mode="replicate")[:, 0].clamp_(0, 1)
+    return F.pad(shares, padding, mode="replicate")
 
 
 def in_layers(window_mm: float) -> bool:
@@ -101,23 +117,23 @@ def in_layers(window_mm: float) -> bool:
 
 
 def local_fit(
-    result: Tensor, source: Tensor, deep: Tensor | None, sigma: float, gap: float
+    result: Tensor, source: Tensor, shares: Tensor | None, sigma: float, gap: float
 ) -> Iterator[Tensor]:
     """Weights with result ~ weights[0] + sum of weights[1:] * guides(source) round each pixel: by
     least squares; in layers with some of the contrast that least squares lose.
 
     Args:
         result, source: [S, H, W], model units, on the same grid.
-        deep: share of each pixel in the deep layer, like `source`, 0 to 1; None for one layer.
+        shares: of each pixel in every layer, [S, L, H, W], 0 to 1, of the sum 1; None for one.
         sigma: standard deviation of the Gaussian window, pixels.
         gap: distance of neighbouring slices, pixels; 0 if they are to be fitted each by itself.
 
     Yields:
         [N, 4, H, W] for the next N slices; of the four the first in model units, the others ratios.
     """
-    shares = [torch.ones_like(source)] if deep is None else [deep, 1 - deep]
-    most = 1.0 if deep is None else _MOST_CONTRAST
-    fits = [_layer_fit(result, source, share, sigma, gap, most) for share in shares]
+    most = 1.0 if shares is None else _MOST_CONTRAST
+    layers = torch.ones_like(source)[:, None] if shares is None else shares
+    fits = [_layer_fit(result, source, one, sigma, gap, most) for one in layers.unbind(dim=1)]
     for parts in zip(*fits, strict=True):
         yield torch.stack(parts).sum(dim=0)
 

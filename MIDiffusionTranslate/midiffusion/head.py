@@ -45,8 +45,7 @@ def _without_couch(slices: Tensor, pixel_mm: float, solid_above: float) -> Tenso
     opening, closing = (max(1, round(mm / pixel_mm)) for mm in (_OPENING_MM, _CLOSING_MM))
     solid = (slices > solid_above).float()
     core = _largest(grow(shrink(solid, opening), opening) * solid)
-    for step in range(opening + 1):  # thin walls of the sinuses too, from their roots
-        core = _grow_once(core, step) * solid
+    core = grow_within(core, solid, opening + 1)  # thin walls of the sinuses too, from their roots
     room = F.pad(core, (closing + 1,) * 4)
     closed = shrink(grow(room, closing), closing)
     filled = 1 - reached_from_edge(1 - closed)
@@ -86,6 +85,13 @@ def grow(mask: Tensor, pixels: int) -> Tensor:
     """Dilation by an octagon, nearly a disc."""
     for step in range(pixels):
         mask = _grow_once(mask, step)
+    return mask
+
+
+def grow_within(mask: Tensor, room: Tensor, pixels: int) -> Tensor:
+    """As `grow`, through `room` alone, a mask like it; what of the mask lies elsewhere goes."""
+    for step in range(pixels):
+        mask = _grow_once(mask, step) * room
     return mask
 
 

@@ -24,9 +24,9 @@ from .detail import (
     PLAIN_STEPS,
     WINDOW_CT_MM,
     WINDOW_MM,
-    deep_share,
     guides,
     in_layers,
+    layer_shares,
     local_fit,
 )
 from .device import choose_device, describe, memory_state
@@ -281,13 +281,13 @@ class TranslationModel:
         # Where the source shows nothing, but for a rim of a pixel, there is air.
         rim = batches.map(len(slices), lambda part: grow(head_of(slices[part].cpu()), 1)[:, 0] > 0)
         inside_head = rim.numpy()
-        deep = None
+        shares = None
         if window_mm is not None and in_layers(window_mm):
             place, pixel_mm = (grid.rows.inside, grid.columns.inside), self.card.pixel_mm
-            share = batches.map(
-                len(slices), lambda part: deep_share(slices[part].cpu(), *place, pixel_mm)
+            found = batches.map(
+                len(slices), lambda part: layer_shares(slices[part].cpu(), *place, pixel_mm)
             )
-            deep = share.to(slices.device)
+            shares = found.to(slices.device)
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():
@@ -300,7 +300,7 @@ class TranslationModel:
                     value = grid.to_volume(x[:, 0].cpu().numpy() * inside_head)
                 else:
                     sigma = window_mm / self.card.pixel_mm
-                    fitted = local_fit(x[:, 0], slices[:, 0], deep, sigma, plan.gap)
+                    fitted = local_fit(x[:, 0], slices[:, 0], shares, sigma, plan.gap)
                     weights = (one for some in fitted for one in some.cpu().numpy())
                     inside = (one * mask for one, mask in zip(weights, inside_head, strict=True))
                     value = grid.sum_to_volume(inside, guides, units)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from midiffusion import detail
-from midiffusion.detail import deep_share, guides, in_layers, local_fit
+from midiffusion.detail import guides, in_layers, layer_shares, local_fit
 from numpy.typing import NDArray
+from torch import Tensor
 
 Array = NDArray[np.float64]
 
@@ -18,7 +19,7 @@ def fit(
     found = local_fit(
         torch.from_numpy(result),
         torch.from_numpy(source),
-        None if share is None else torch.from_numpy(share),
+        None if share is None else torch.from_numpy(np.stack([share, 1 - share], axis=1)),
         sigma,
         gap,
     )
@@ -129,45 +130,83 @@ def test_where_the_source_shows_nothing_the_result_is_kept_but_for_its_noise() -
     np.testing.assert_allclose(found[0, 0, 12, [3, 20]], [0.0, 0.5], atol=1e-6)
 
 
-def disc(pixels: int, radius_mm: float, pixel_mm: float) -> tuple[torch.Tensor, Array]:
-    """A round head on the middle of [1, 1, pixels, pixels], and distances from there."""
+def rings(pixels: int, pixel_mm: float, *rings_mm: tuple[float, float]) -> tuple[Tensor, Array]:
+    """A round head on the middle of [1, 1, pixels, pixels]: (radius, brightness inside of it), the
+    outermost first; and distances from there."""
     y, x = (np.mgrid[:pixels, :pixels] - (pixels - 1) / 2) * pixel_mm
     radius = np.hypot(y, x)
-    return torch.from_numpy(np.where(radius < radius_mm, 0.5, 0.0))[None, None].float(), radius
+    image = np.zeros_like(radius)
+    for reach, brightness in rings_mm:
+        image[radius < reach] = brightness
+    return torch.from_numpy(image)[None, None].float(), radius
+
+
+def reach(share: Array, pixel_mm: float) -> list[float]:
+    """How far a share of more than a half reaches from the middle, millimetres, four ways."""
+    half, middle = share > 0.5, len(share) // 2
+    turned = (half, half.T, half[::-1], half[:, ::-1])
+    return [(middle - image[middle, :middle].argmax()) * pixel_mm for image in turned]
+
+
+BONE = (55, 0.08)
+FLUID = 0.2
 
 
 @pytest.mark.parametrize("pixel_mm", [1.0, 1.667, 2.5])
 @pytest.mark.parametrize("noise", [0.0, 0.04])
-def test_deep_is_what_lies_16_mm_below_the_surface(pixel_mm: float, noise: float) -> None:
+@pytest.mark.parametrize(
+    ("inside", "brain", "deep"),
+    [
+        ([(47, 0.5)], 47, 47),  # up to the bone, though that is nearer to the surface than 16 mm
+        ([(40, 0.5)], 40, 44),  # bone as thick as here, or dark fluid: 16 mm decide
+        ([(47, 0.9), (40, 0.5)], 47, 47),  # bright fluid belongs to it
+    ],
+)
+def test_the_brain_reaches_up_to_what_is_dark(
+    inside: list[tuple[float, float]], brain: float, deep: float, noise: float, pixel_mm: float
+) -> None:
     pixels = 2 * round(75 / pixel_mm)
-    source, radius = disc(pixels, 60, pixel_mm)
+    source, radius = rings(pixels, pixel_mm, (60, 0.7), BONE, *inside, (15, FLUID))
     generator = torch.Generator().manual_seed(6)
     real, imaginary = noise * torch.randn(2, *source.shape, generator=generator)
-    deep = deep_share(
-        ((source + real) ** 2 + imaginary**2).sqrt(), slice(0, pixels), slice(0, pixels), pixel_mm
-    )[0].numpy()
-    assert deep.min() >= 0 and deep.max() <= 1
-    inside = 60 - 16  # with noise beyond the level of air, too
+    noisy = ((source + real) ** 2 + imaginary**2).sqrt()
+    shares = layer_shares(noisy, slice(0, pixels), slice(0, pixels), pixel_mm)[0].double().numpy()
+    tissue, fluid, surface = shares
+    np.testing.assert_allclose(shares.sum(axis=0), 1, atol=1e-6)
+    assert shares.min() >= 0
     margin = 5 + 2 * pixel_mm
-    assert deep[radius < inside - margin].min() > 0.95
-    assert deep[radius > inside + margin].max() < 0.05
-    half = deep > 0.5
-    for turned in (half, half.T, half[::-1], half[:, ::-1]):
-        along = turned[pixels // 2, : pixels // 2]
-        assert abs((pixels // 2 - along.argmax()) * pixel_mm - inside) < 1.5 + pixel_mm
-    row = deep[pixels // 2, : pixels // 2]
-    assert 4 <= ((row > 0.1) & (row < 0.9)).sum() * pixel_mm <= 10  # of a Gaussian of 2.5 mm: 6.4
+    assert tissue[(radius > 15 + margin) & (radius < brain - margin)].min() > 0.9
+    assert fluid[radius < 15 - margin].min() > 0.9
+    assert surface[radius > deep + margin].min() > 0.95
+    for share, edge in ((tissue + (radius < 20), brain), (1 - surface, deep)):
+        assert all(abs(mm - edge) < 1.5 + pixel_mm for mm in reach(share, pixel_mm))
+
+
+def test_tissue_ends_below_the_skin_where_there_is_no_bone() -> None:
+    source, _ = rings(130, 1.0, (60, 0.5))
+    tissue = layer_shares(source, slice(0, 130), slice(0, 130), 1.0)[0, 0].numpy()
+    assert all(abs(mm - (60 - 8)) < 2 for mm in reach(tissue, 1.0))
+
+
+def test_a_slice_without_a_core_has_no_tissue_and_disturbs_no_other() -> None:
+    small, _ = rings(130, 1.0, (25, 0.5))
+    large, _ = rings(130, 1.0, (60, 0.7), BONE, (47, 0.5))
+    place = (slice(0, 130), slice(0, 130), 1.0)
+    both = layer_shares(torch.cat([small, large]), *place)
+    assert not both[0, 0].any()
+    assert all(abs(mm - (25 - 16)) < 2 for mm in reach(both[0, 1].numpy(), 1.0))
+    torch.testing.assert_close(both[1:], layer_shares(large, *place))
 
 
 def test_a_cut_is_no_surface_whatever_the_padding() -> None:
-    source, _ = disc(96, 60, 2.0)
+    source, _ = rings(96, 2.0, (60, 0.5))
     cut = source[..., 30:, :]
-    alone = deep_share(cut, slice(0, 66), slice(0, 96), 2.0)
-    assert alone[0, 0, 48] > 0.99
-    padded = deep_share(
+    alone = layer_shares(cut, slice(0, 66), slice(0, 96), 2.0)
+    assert alone[0, 0, 0, 48] > 0.99
+    padded = layer_shares(
         torch.nn.functional.pad(cut, (8, 8, 6, 8)), slice(6, 72), slice(8, 104), 2.0
     )
-    torch.testing.assert_close(padded[:, 6:72, 8:104], alone)
+    torch.testing.assert_close(padded[..., 6:72, 8:104], alone)
 
 
 def test_only_wide_windows_need_layers() -> None:
