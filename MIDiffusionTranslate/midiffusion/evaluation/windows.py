@@ -24,7 +24,7 @@ from .run import Run
 from .scorer import FIGURES, score_subject
 
 _SIZE = 128
-_WIDTHS_MM = [0, 1.7, 2.3, 3.3, 6.7, 10, 15, 20, 25]
+_WIDTHS_MM = [0, 1.7, 2.3, 3.3, 6.7, 10, 15, 20, 25, 35]
 _SHOWN = ("ssim", "psnr_gain", "mae", "mi", "ssim_full", "lesion_contrast", "lesion_contrast_real")
 
 
