@@ -5,7 +5,8 @@
 `start` is what every run takes, whatever its volume: the worker, torch, the weights, the way there
 and back. The others are of a slice of 128 x 128 pixels: what is done to it once (its maps, the
 agreement, both ways between the grids), and one evaluation of the network. They belong to a device
-and a network, so that models of the same network share them.
+and a network, so that models of the same network share them. (The way back is taken by every
+sample; it takes a third of an evaluation, and counts as if it were taken once.)
 """
 
 from __future__ import annotations
@@ -129,11 +130,11 @@ class Durations:
     ) -> None:
         """Takes in a run that has succeeded: seconds from the click to the result, and those of
         them in which the model was at work (`seconds` of the provenance)."""
+        self._keep(_start(device), max(elapsed_s - translating_s, 0.0))
         work, evaluation = clock.work, clock.evaluation_s
         if evaluation is None:
             return
         once = translating_s / work.standardSlices - work.evaluations * evaluation
-        self._keep(_start(device), max(elapsed_s - translating_s, 0.0))
         for what, seconds in zip(_PARTS, (max(once, 0.0), evaluation), strict=True):
             self._keep(_slice(what, card, device), seconds)
 

@@ -296,12 +296,12 @@ class TranslatePanel:
         self.refresh()
 
     def _keep(self, job: Job) -> None:
-        if self._measured is not None:
-            self.durations.learn(*self._measured, job.elapsed_s, job.provenance["seconds"])
         self.show(self._source, job.node)
         self.sideBySide.offer(self._source, job.node)
         self.agreement.show(job)
         self.comparison.offer(job.node)
+        if self._measured is not None:
+            self.durations.learn(*self._measured, job.elapsed_s, job.provenance["seconds"])
 
     def _showPreview(self, image: np.ndarray | None) -> None:
         label = self.ui.previewLabel

@@ -11,11 +11,12 @@ the model's larger pixels can't show.
 
 The function is made of three straight pieces, for a line can't say that fluid is dark where grey
 matter is bright and white matter between the two, as in FLAIR against T2. And it is fitted in three
-layers apart: the tissue of the brain, what else lies deep in the head (fluid, for the most part),
-and what lies near the surface. Fat and fluid are both bright in T2, and no function of T2 makes the
-one bright and the other dark; and what fluid becomes says nothing of what tells grey matter from
-white. Each layer has its own weighted windows, and a pixel gets what they say in proportion to its
-shares in them. (Windows narrower than the passage between the layers, as with CT, need none.)
+layers apart: what is bright of the brain, its tissue and in some contrasts fluid; what else lies
+deep in the head, fluid that is dark, for the most part; and what lies near the surface. Fat and
+fluid are both bright in T2, and no function of T2 makes the one bright and the other dark; and what
+dark fluid becomes says nothing of what tells grey matter from white. Each layer has its own
+weighted windows, and a pixel gets what they say in proportion to its shares in them. (Windows
+narrower than the passage between the layers, as with CT, need none.)
 
 Least squares shrinks: what a fit explains of a sample varies less than the sample. In wide windows
 the fit is made to vary as much, as far as that can be trusted.
@@ -36,13 +37,14 @@ from .head import AIR, grow_within, head_of, shrink
 Image = TypeVar("Image", np.ndarray, Tensor)
 
 # Standard deviations of the neighbourhoods. Between contrasts of MR one function serves far; bone
-# and air against either do not allow that. Chosen on training subjects (docs/results.md).
+# and air against either do not allow that. Chosen on training subjects and, between contrasts of
+# MR, the heads of openms (docs/results.md).
 WINDOW_MM, WINDOW_CT_MM = 25.0, 1.7
 # Deep is what lies below scalp, skull and the outermost fluid, on the whole; layers pass into each
 # other over some millimetres.
 _LAYER_MM, _PASSAGE_MM = 16.0, 2.5
-# The brain reaches from the core of a head through what is bright enough, in units of the core's
-# median, up to where it is still below the skin. Chosen on training subjects.
+# The brain reaches from the core of a head through what is bright enough, in units of the median of
+# the cores of all slices, up to where it is still below the skin. Chosen as the windows were.
 _CORE_MM, _BELOW_SKIN_MM, _TISSUE = 30.0, 8.0, 0.7
 # What a fit is multiplied by, round the mean of its window, at most. Chosen on training subjects.
 _MOST_CONTRAST = 1.25
@@ -58,7 +60,8 @@ _NEXT_TO_NOTHING = 1e-7  # squared model units: where nothing is explained, noth
 _LEAST_SHARE = 1e-6  # sum over a window: where it has less of a layer it says nothing of it
 _REACH = 3.0  # standard deviations after which a window ends
 _APART = 0.5  # standard deviations from one window to the next, but a pixel at least
-_AT_ONCE = 64  # slices: what is fitted at once bounds the memory
+# Slices: what is fitted, or divided into layers, at once bounds the memory.
+_AT_ONCE, _SHARED_AT_ONCE = 64, 8
 
 
 def guides(source: Image) -> list[Image]:
@@ -78,36 +81,51 @@ def guides(source: Image) -> list[Image]:
 
 
 def layer_shares(source: Tensor, rows: slice, columns: slice, pixel_mm: float) -> Tensor:
-    """Every pixel's shares in three layers of the head: the tissue of the brain; what else lies
+    """Every pixel's shares in three layers of the head: what is bright of the brain; what else lies
     deep; what lies near the surface, and air.
 
     Args:
-        source: [S, 1, H, W], model units.
+        source: [S, 1, H, W], model units; all of a volume's slices, since what is bright is judged
+            by all of them: in one slice ventricles may be most of what is deep.
         rows, columns: those that the source has; the others are padding.
         pixel_mm: in-plane pixel size, millimetres.
 
     Returns:
-        [S, 3, H, W], 0 to 1, of the sum 1. A slice judges for itself what is tissue; where it is
-        nowhere deep enough to say, it has none.
+        [S, 3, H, W], 0 to 1, of the sum 1. A slice that is nowhere deep enough for a core has
+        nothing of the first.
     """
-    inside = source[..., rows, columns]  # where the field of view ends is no surface
-    # Noise may be above the level of air, and holds together; its means do not.
-    head = head_of(F.avg_pool2d(inside, 3, 1, 1, count_include_pad=False), 2 * AIR)
+    parts = source[..., rows, columns].split(_SHARED_AT_ONCE)  # a cut is no surface
+    heads = [_head(part) for part in parts]
+    core = round(_CORE_MM / pixel_mm)
+    deep = [part[shrink(head, core) > 0] for part, head in zip(parts, heads, strict=True)]
+    found = torch.cat(deep)
+    least = _TISSUE * float(found.median()) if len(found) else 0.0
+    height, width = source.shape[2:]
+    padding = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+    shares = source.new_empty(len(source), 3, height, width)
+    for some, part, head in zip(shares.split(_SHARED_AT_ONCE), parts, heads, strict=True):
+        some[:] = F.pad(_shares(part, head, least, pixel_mm), padding, mode="replicate")
+    return shares
+
+
+def _head(slices: Tensor) -> Tensor:
+    """Noise may be above the level of air, and holds together; its means do not."""
+    return head_of(F.avg_pool2d(slices, 3, 1, 1, count_include_pad=False), 2 * AIR)
+
+
+def _shares(slices: Tensor, head: Tensor, least: float, pixel_mm: float) -> Tensor:
+    """As `layer_shares`, of slices without padding; bright is what is above `least`."""
     deep, core, below_skin = (
         shrink(head, round(mm / pixel_mm)) for mm in (_LAYER_MM, _CORE_MM, _BELOW_SKIN_MM)
     )
-    usual = torch.where(core > 0, inside, torch.nan).flatten(1).nanmedian(dim=1).values
-    bright = (inside > _TISSUE * usual.nan_to_num(0)[:, None, None, None]).to(inside)
+    bright = (slices > least).to(slices)
     room = torch.maximum(core, bright * below_skin)
     brain = grow_within(core, room, round((_CORE_MM - _BELOW_SKIN_MM) / pixel_mm))
     down, across = (_window(n, 1, _PASSAGE_MM / pixel_mm, deep) for n in deep.shape[2:])
     down, across = (matrix / matrix.sum(dim=1, keepdim=True) for matrix in (down, across))
     deep, brain, bright = (down @ mask @ across.T for mask in (deep, brain, bright))
     tissue, deep = brain * bright, torch.maximum(brain, deep)
-    shares = torch.cat([tissue, deep - tissue, 1 - deep], dim=1).clamp_(0, 1)
-    height, width = source.shape[2:]
-    padding = (columns.start, width - columns.stop, rows.start, height - rows.stop)
-    return F.pad(shares, padding, mode="replicate")
+    return torch.cat([tissue, deep - tissue, 1 - deep], dim=1).clamp_(0, 1)
 
 
 def in_layers(window_mm: float) -> bool:

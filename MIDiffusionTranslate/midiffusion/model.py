@@ -284,10 +284,7 @@ class TranslationModel:
         shares = None
         if window_mm is not None and in_layers(window_mm):
             place, pixel_mm = (grid.rows.inside, grid.columns.inside), self.card.pixel_mm
-            found = batches.map(
-                len(slices), lambda part: layer_shares(slices[part].cpu(), *place, pixel_mm)
-            )
-            shares = found.to(slices.device)
+            shares = layer_shares(slices.cpu(), *place, pixel_mm).to(slices.device)
         mean: np.ndarray | None = None
         squares = np.zeros(grid.source_shape, np.float32) if plan.samples > 1 else None
         with reproducible():

@@ -198,6 +198,22 @@ def test_a_slice_without_a_core_has_no_tissue_and_disturbs_no_other() -> None:
     torch.testing.assert_close(both[1:], layer_shares(large, *place))
 
 
+@pytest.mark.parametrize("fluid", [FLUID, 0.9])
+def test_large_ventricles_are_not_taken_for_what_tissue_is(
+    fluid: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brain = (60, 0.7), BONE, (47, 0.5)
+    usual, _ = rings(130, 1.0, *brain)
+    wide, radius = rings(130, 1.0, *brain, (28, fluid))  # nearly all of the core
+    stack = torch.cat([usual, usual, usual, wide])
+    shares = layer_shares(stack, slice(0, 130), slice(0, 130), 1.0)
+    tissue = shares[3, 0].numpy()
+    assert tissue[(radius > 36) & (radius < 40)].min() > 0.9
+    assert (tissue[radius < 20].max() < 0.1) == (fluid < 0.5)
+    monkeypatch.setattr(detail, "_SHARED_AT_ONCE", 3)
+    torch.testing.assert_close(layer_shares(stack, slice(0, 130), slice(0, 130), 1.0), shares)
+
+
 def test_a_cut_is_no_surface_whatever_the_padding() -> None:
     source, _ = rings(96, 2.0, (60, 0.5))
     cut = source[..., 30:, :]

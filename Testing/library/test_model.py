@@ -79,7 +79,7 @@ def test_detail_finer_than_the_models_pixels_comes_from_the_source(model, volume
 @pytest.mark.parametrize(
     ("modality", "intensity", "window"),
     [
-        ("MR", PercentileIntensity(), 15.0),
+        ("MR", PercentileIntensity(), 25.0),
         ("CT", PercentileIntensity(), 1.7),
         ("MR", HounsfieldIntensity(), 1.7),
     ],

@@ -48,7 +48,7 @@ def test_the_shipped_model_translates(scene: Any, moved: Any, logic: Any, flair:
         "seed": "3",
         "samples": "2",
         "sampler": "dpmpp_2m",
-        "detailMm": "15.0",
+        "detailMm": "25.0",
         "source": "T1",
         "synthetic": "1",
     }

@@ -51,7 +51,7 @@ def maps(
         sigma_v: [B], noise known to be in v: its kernel has sqrt(h^2 + sigma_v^2); or None.
         shift: maximum over the shifts of v by one pixel.
         normalised: 2 I / (H(u) + H(v)) in place of I.
-        entropy_u: H(u), [B, H, W], if known.
+        entropy_u: H(u), [B, H, W], if known; not needed where the kernels of u serve for both.
     """
     if fused.serves(u, v):
         return fused.maps("kde", u, v, hood, bandwidth, sigma_v, shift, normalised)
