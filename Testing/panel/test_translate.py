@@ -35,7 +35,7 @@ def test_a_click_translates(ready: PanelDriver) -> None:
     ready.ui.samplerSelector.currentIndex = 3
     ready.ui.seedBox.value = 7
     # 6 slices of a quarter of 128 x 128 pixels, 2 s each at 4 steps, and 2 s of start
-    seconds = 2 + 6 * 2 / 4 * (13 + 3.5) / (4 + 3.5)
+    seconds = 2 + 6 * 2 / 4 * (13 + 5) / (4 + 5)
     assert ready.ui.estimateLabel.text == f"about {seconds:.0f} s on CPU"
     ready.click()
     job = ready.panel.job
