@@ -145,8 +145,9 @@ Kept:
   | 8 | .0093 to .0059 | .0133 to .0074 | .0131 to .0063 |
 - *The kernels and entropies of an image once for all its pairs* in the agreement map, which
   compares four images in five: 54 and 56 ms a slice of 128 x 128 in place of 77 and 81, in turns
-  on two threads of an Intel Xeon, the same map to a hundred-millionth of its sum. Smaller tiles
-  take longer (82 to 290 ms), larger ones no less.
+  on two threads of an Intel Xeon, the same map to a hundred-millionth of its sum. On noise,
+  which takes longer, smaller tiles of 2, 1 and a half slice took 83, 111 and 190 ms in place of 62;
+  8 and 16 slices at once 66 and 62 in place of 71, for two and four times the memory: not done.
 - *One logarithm for two samples* in the closed form of LMI: cross maps take .90 of the time, in
   turns in one run, equal to 2e-6. One for three samples would err by up to 1.4e-5.
 - *A running mean by planes, one copy less in the solver, maps that go before the last sample is

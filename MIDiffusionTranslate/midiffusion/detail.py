@@ -96,15 +96,16 @@ def layer_shares(source: Tensor, rows: slice, columns: slice, pixel_mm: float) -
     """
     parts = source[..., rows, columns].split(_SHARED_AT_ONCE)  # a cut is no surface
     heads = [_head(part) for part in parts]
-    core = round(_CORE_MM / pixel_mm)
-    deep = [part[shrink(head, core) > 0] for part, head in zip(parts, heads, strict=True)]
-    found = torch.cat(deep)
+    cores = [shrink(head, round(_CORE_MM / pixel_mm)) for head in heads]
+    found = torch.cat([part[core > 0] for part, core in zip(parts, cores, strict=True)])
     least = _TISSUE * float(found.median()) if len(found) else 0.0
     height, width = source.shape[2:]
     padding = (columns.start, width - columns.stop, rows.start, height - rows.stop)
     shares = source.new_empty(len(source), 3, height, width)
-    for some, part, head in zip(shares.split(_SHARED_AT_ONCE), parts, heads, strict=True):
-        some[:] = F.pad(_shares(part, head, least, pixel_mm), padding, mode="replicate")
+    each = zip(shares.split(_SHARED_AT_ONCE), parts, heads, cores, strict=True)
+    for some, part, head, core in each:
+        bright = (part > least).to(part)
+        some[:] = F.pad(_shares(bright, head, core, pixel_mm), padding, mode="replicate")
     return shares
 
 
@@ -113,12 +114,10 @@ def _head(slices: Tensor) -> Tensor:
     return head_of(F.avg_pool2d(slices, 3, 1, 1, count_include_pad=False), 2 * AIR)
 
 
-def _shares(slices: Tensor, head: Tensor, least: float, pixel_mm: float) -> Tensor:
-    """As `layer_shares`, of slices without padding; bright is what is above `least`."""
-    deep, core, below_skin = (
-        shrink(head, round(mm / pixel_mm)) for mm in (_LAYER_MM, _CORE_MM, _BELOW_SKIN_MM)
-    )
-    bright = (slices > least).to(slices)
+def _shares(bright: Tensor, head: Tensor, core: Tensor, pixel_mm: float) -> Tensor:
+    """As `layer_shares`, of slices without padding: where they are bright, in the head, and in its
+    core, [S, 1, H, W], 0 or 1."""
+    deep, below_skin = (shrink(head, round(mm / pixel_mm)) for mm in (_LAYER_MM, _BELOW_SKIN_MM))
     room = torch.maximum(core, bright * below_skin)
     brain = grow_within(core, room, round((_CORE_MM - _BELOW_SKIN_MM) / pixel_mm))
     down, across = (_window(n, 1, _PASSAGE_MM / pixel_mm, deep) for n in deep.shape[2:])
