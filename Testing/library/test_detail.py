@@ -186,6 +186,8 @@ def test_tissue_ends_below_the_skin_where_there_is_no_bone() -> None:
     source, _ = rings(130, 1.0, (60, 0.5))
     tissue = layer_shares(source, slice(0, 130), slice(0, 130), 1.0)[0, 0].numpy()
     assert all(abs(mm - (60 - 8)) < 2 for mm in reach(tissue, 1.0))
+    row = tissue[65, :65]
+    assert 4 <= ((row > 0.1) & (row < 0.9)).sum() <= 10  # mm; of a Gaussian of 2.5 mm: 6.4
 
 
 def test_a_slice_without_a_core_has_no_tissue_and_disturbs_no_other() -> None:
