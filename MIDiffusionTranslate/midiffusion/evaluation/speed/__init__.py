@@ -1,1 +1,0 @@
-"""`midiffusion benchmark speed`: where the time of a translation goes, and how it grows."""

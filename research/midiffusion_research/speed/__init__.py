@@ -1,0 +1,1 @@
+"""`midiffusion-research speed`: where the time of a translation goes, and how it grows."""
