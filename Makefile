@@ -1,6 +1,7 @@
 # Everything below sets itself up: Python 3.10 to 3.12 and make are all that is needed.
 #   make demo   translate the bundled T1-weighted head to FLAIR; results in out/demo
-#   make test   the tests, without data from elsewhere
+#   make test   the tests of the extension and of the library, without data from elsewhere
+#   make test-research   the tests of the research package in research/
 # Variables: PYTHON (interpreter), TORCH (what pip installs as torch), PYTEST_ARGS.
 
 VENV := .venv
@@ -14,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check
 
-.PHONY: demo test lint performance model-cards screenshots clean
+.PHONY: demo test test-research lint performance model-cards screenshots clean
 
 demo: $(VENV)/.demo
 	$(PY) Testing/demo.py
@@ -22,21 +23,24 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	QT_QPA_PLATFORM=offscreen $(PY) -m pytest Testing $(PYTEST_ARGS)
 
+test-research: $(VENV)/.research
+	$(PY) -m pytest -c research/pyproject.toml --rootdir research research/tests $(PYTEST_ARGS)
+
 lint: $(VENV)/.lint
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-performance: $(VENV)/.test
-	$(PY) benchmarks/make_performance_doc.py
+performance: $(VENV)/.research
+	$(PY) -m midiffusion_research performance
 
-model-cards: $(VENV)/.test
-	$(PY) benchmarks/make_model_cards.py
+model-cards: $(VENV)/.research
+	$(PY) -m midiffusion_research model-cards
 
 screenshots: $(VENV)/.test
 	QT_QPA_PLATFORM=offscreen $(PY) Testing/panel/screenshots.py
 
 clean:
-	rm -rf $(VENV) out build MIDiffusionTranslate/*.egg-info
+	rm -rf $(VENV) out build MIDiffusionTranslate/*.egg-info research/*.egg-info
 	find . -path ./.git -prune -o \( -name __pycache__ -o -name '.*_cache' \) -prune -exec rm -rf {} +
 
 # Stamps: a second run finds them and starts at once; a change of pyproject.toml renews them.
@@ -57,6 +61,10 @@ $(VENV)/.demo: $(VENV)/.runtime
 $(VENV)/.test: $(VENV)/.runtime
 	$(PIP) -e '.[test]'
 	PY=$(PY) sh Testing/system_libraries.sh
+	@touch $@
+
+$(VENV)/.research: $(VENV)/.runtime research/pyproject.toml
+	$(PIP) -e './research[test]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.runtime

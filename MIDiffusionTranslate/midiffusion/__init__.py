@@ -11,12 +11,13 @@ import importlib
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "load_model": "model",
-    "TranslationModel": "model",
-    "Translation": "model",
-    "Volume": "volume",
-    "read_volume": "io",
-    "write_volume": "io",
+    "load_model": "pipeline.target",
+    "TargetModel": "pipeline.target",
+    "TranslationOptions": "pipeline.options",
+    "Translation": "pipeline.translate",
+    "Volume": "images.volume",
+    "read_volume": "images.io",
+    "write_volume": "images.io",
     "MIDiffusionError": "errors",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from .names import is_device
+from .models.names import is_device
 
 
 class UsageError(Exception):

@@ -1,4 +1,4 @@
-"""The command line: `midiffusion translate | models | train | benchmark`.
+"""The command line: `midiffusion translate | models | train`.
 
 Exit 0 with the result in place, or non-zero with one line `error: ...` on stderr and no output
 file (2: the arguments are wrong, 130: cancelled by Ctrl-C or SIGTERM, 1: anything else). `train`
@@ -23,39 +23,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import __version__, memory, registry
+from . import __version__
 from .arguments import Arguments, UsageError, device_name
-from .errors import (
-    Cancelled,
-    DependencyMissing,
-    InvalidParameter,
-    MIDiffusionError,
-    UnlikelySource,
-)
-from .progress import DownloadBar, TranslationBar
+from .errors import Cancelled, DependencyMissing, InvalidParameter, MIDiffusionError, UnlikelySource
+from .models import registry
+from .pipeline.options import MOST_VIEWS, SOURCE_KINDS, TranslationOptions
+from .runtime import console, memory
+from .runtime.progress import DownloadBar, TranslationBar
 
 # Commands with arguments of their own: the module whose main(argv) reads them, and a line of help.
 DELEGATED = {
-    ("train",): ("training.cli", "train a target model from images"),
-    ("benchmark", "lmi"): ("evaluation.lmi_benchmark", "time and memory of the LMI layer"),
-    ("benchmark", "sampler"): ("evaluation.sampler_benchmark", "quality against evaluations"),
-    ("benchmark", "speed"): ("evaluation.speed.command", "where time and memory go"),
-    ("benchmark", "table"): ("evaluation.table", "fidelity figures on the validation subjects"),
-    ("benchmark", "ablation"): ("evaluation.ablation", "what each choice of the method is worth"),
-    ("benchmark", "steering"): ("evaluation.steering", "how much LMI steers the result"),
-    ("benchmark", "uncertainty"): ("evaluation.uncertainty", "doubt against the true error"),
-    ("benchmark", "robustness"): ("evaluation.robustness", "what worse sources cost"),
-    ("benchmark", "windows"): ("evaluation.windows", "how far a result may follow its source"),
-    ("benchmark", "sources"): ("evaluation.sources", "which sources a model warns of"),
+    ("train",): ("training.command", "train a target model from images"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. `argv` defaults to the process's arguments."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return run_command(_run, sys.argv[1:] if argv is None else argv)
+
+
+def run_command(run: Callable[[list[str]], int], argv: Sequence[str]) -> int:
+    """`run(argv)` with what it raises turned into one line on stderr and an exit code."""
+    console.prepare()
     try:
         with _terminated_as_interrupted():
-            return _run(arguments)
+            return run(list(argv))
     except UsageError as error:
         return _fail(str(error), code=2)
     except Cancelled as error:
@@ -88,15 +80,20 @@ def _run(arguments: list[str]) -> int:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does, so that it, too, leaves no temporary file."""
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that they, too, leave no temporary file.
+    A SIGHUP that is ignored, as under nohup, stays ignored."""
     if threading.current_thread() is not threading.main_thread():  # handlers are its alone
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> Arguments:
@@ -110,24 +107,27 @@ def _parser() -> Arguments:
     _add_translate(commands.add_parser("translate", help="translate one volume"))
     _add_models(commands.add_parser("models", help="list, show and verify models"))
     # Known here for their help line only: _run hands them on before anything is parsed.
-    benchmark = commands.add_parser("benchmark", help="measure").add_subparsers(
-        required=True, metavar="BENCHMARK"
-    )
     for words, (_, text) in DELEGATED.items():
-        (benchmark if len(words) > 1 else commands).add_parser(words[-1], help=text)
+        commands.add_parser(words[-1], help=text)
     return parser
 
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", metavar="SOURCE", type=Path, help="volume: .nii, .nii.gz, .nrrd or .mha")
-    add("--to", required=True, metavar="MODEL_ID", help="model, by id or by folder")
-    add("-o", "--output", required=True, metavar="OUT", type=Path, help="where to write the result")
-    add("--steps", type=int, metavar="N", help="network evaluations per slice and sample")
-    add("--seed", type=int, default=0, metavar="S", help="seed of the noise (default 0)")
+    add("source", metavar="SOURCE", type=Path, help="volume in a file, or a DICOM folder")
+    add("--to", required=True, metavar="MODEL", help="target model, by id or by folder")
+    add("-o", "--output", required=True, metavar="OUT", help="where to write the result")
+    add("--from", dest="source_kind", default="auto", choices=SOURCE_KINDS, help="what SOURCE is")
+    add("--frame", type=int, metavar="N", help="which volume of a series of volumes, from 0")
+    add("--series", metavar="S", help="which series of a DICOM folder, by number or UID")
+    add("--dicom", action="store_true", help="write OUT as a folder of DICOM files")
+    add("--views", type=int, default=MOST_VIEWS, metavar="N", help="views to average (default 4)")
+    add("--steps", type=int, default=1, metavar="N", help="1: the mean; from 2 on: diffusion steps")
     add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
-    add("--uncertainty", metavar="OUT2", type=Path, help="write the samples' standard deviation")
-    add("--no-detail", action="store_true", help="LMI alone: take no detail from the source")
+    add("--seed", type=int, default=0, metavar="S", help="seed of the noise (default 0)")
+    add("--error-map", metavar="F", type=Path, help="write the expected absolute error")
+    add("--deviation", metavar="F", type=Path, help="write the samples' standard deviation")
+    add("--without", action="append", default=[], metavar="STEP", help="leave out a pipeline step")
     add("--device", default="auto", type=device_name, help="auto (default), cuda[:i], mps or cpu")
     add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
     add("--json", action="store_true", help="print the result as JSON")
@@ -158,35 +158,41 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 def translate(options: argparse.Namespace) -> int:
     """`midiffusion translate`: checks, reads, translates, writes."""
-    _check_parameters(options)
+    options.dicom |= options.output.endswith(("/", os.sep))
+    options.output = Path(options.output)
+    chosen = _translation_options(options)
     _check_model_folder(options)
     try:
-        report, title = _translated(options)
+        report, title = _translated(options, chosen)
     except (KeyboardInterrupt, Cancelled):
         raise Cancelled("cancelled; nothing was written.") from None
     if options.json:
-        print(json.dumps(report))
+        console.say(json.dumps(report))
         return 0
-    for path in (report["output"], report["uncertainty"]):
+    for path in (report["output"], report["error_map"], report["deviation"]):
         if path is not None:
-            print(path)
-    print(f"{title}: {report['seconds']:.1f} s. Synthetic; research use, not for diagnosis.")
+            console.say(str(path))
+    console.say(f"{title}: {report['seconds']:.1f} s. Synthetic; research use, not for diagnosis.")
     return 0
 
 
-def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _translated(
+    options: argparse.Namespace, chosen: TranslationOptions
+) -> tuple[dict[str, Any], str]:
     """The report of a run that has written its files, and the title of the model."""
     registry.find(options.to, options.model_folder)
     try:
-        from . import io
+        from .images import io
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    targets = [path for path in (options.output, options.uncertainty) if path is not None]
+    targets = [options.output, options.error_map, options.deviation]
+    folder = options.output if options.dicom else None
     for path in targets:
-        io.check_target(path)
-    volume = io.read_volume(options.source)
+        if path is not None:
+            io.check_target(path, dicom=path is folder)
+    volume = io.read_volume(options.source, options.frame, options.series)
     volume.check_source()
-    from .model import load_model
+    from .pipeline.target import load_model
 
     model = load_model(options.to, model_folder=options.model_folder)
     started = time.monotonic()
@@ -195,49 +201,47 @@ def _translated(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         warnings.catch_warnings(),
         TranslationBar(sys.stderr) as bar,
     ):
-        warnings.simplefilter("ignore", UnlikelySource)  # told below, when the bar is gone
-        result = model.translate(
-            volume,
-            steps=options.steps,
-            seed=options.seed,
-            samples=options.samples,
-            device=options.device,
-            on_step=bar.show,
-            detail=not options.no_detail,
-        )
+        warnings.simplefilter("ignore", UnlikelySource)  # printed below, when the bar is gone
+        result = model.translate(volume, chosen, bar.show)
     seconds = time.monotonic() - started
-    doubt = result.provenance.get("warning")
-    if doubt is not None:
-        print(f"warning: {doubt}", file=sys.stderr)
-    volumes = [volume for volume in (result.volume, result.uncertainty) if volume is not None]
-    # "synthetic" first: a NIfTI file keeps no more than the first 79 characters.
-    named = {"synthetic": 1, "source": options.source.name, **result.provenance}
-    attributes = {f"MIDiffusion.{key}": value for key, value in named.items()}
-    io.write_volumes(list(zip(targets, volumes, strict=False)), attributes)
+    volumes = (result.volume, result.error_map, result.deviation)
+    files = [(p, v) for p, v in zip(targets, volumes, strict=True) if p is not None and v]
+    io.write_volumes(files, result.attributes(options.source.name), folder)
+    print(f"source taken as {result.provenance['sourceTakenAs']}", file=sys.stderr)
+    warning = result.provenance.get("warning")
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
     report = {
         "output": str(options.output),
-        "uncertainty": None if options.uncertainty is None else str(options.uncertainty),
+        "error_map": None if options.error_map is None else str(options.error_map),
+        "deviation": None if options.deviation is None else str(options.deviation),
         "seconds": round(seconds, 3),
-        "warning": doubt,
+        "warning": warning,
         "provenance": result.provenance,
     }
     return report, model.card.title
 
 
-def _check_parameters(options: argparse.Namespace) -> None:
-    """Refuses what can be refused before anything is loaded. Raises MIDiffusionError."""
-    if options.steps is not None and options.steps < 1:
-        raise InvalidParameter(f"--steps is {options.steps}; at least 1 evaluation is needed.")
-    if options.samples < 1:
-        raise InvalidParameter(f"--samples is {options.samples}; at least 1 sample is needed.")
-    if options.seed < 0:
-        raise InvalidParameter(f"--seed is {options.seed}; it must not be negative.")
-    if options.uncertainty is not None and options.samples < 2:
-        raise InvalidParameter("--uncertainty needs --samples of at least 2.")
-    named = [options.source, options.output, options.uncertainty]
+def _translation_options(options: argparse.Namespace) -> TranslationOptions:
+    """Refuses what can be refused before anything is loaded. Raises InvalidParameter."""
+    chosen = TranslationOptions(
+        views=options.views,
+        steps=options.steps,
+        samples=options.samples,
+        seed=options.seed,
+        device=options.device,
+        source=options.source_kind,
+        without=tuple(options.without),
+    )
+    if options.deviation is not None and options.samples < 2:
+        raise InvalidParameter("--deviation needs --samples of at least 2.")
+    if options.error_map is not None and options.views < 2:
+        raise InvalidParameter("--error-map needs --views of at least 2.")
+    named = [options.source, options.output, options.error_map, options.deviation]
     files = [path.resolve() for path in named if path is not None]
     if len(set(files)) < len(files):
-        raise InvalidParameter("SOURCE, -o and --uncertainty must name different files.")
+        raise InvalidParameter("SOURCE, -o, --error-map and --deviation must name different files.")
+    return chosen
 
 
 def _check_model_folder(options: argparse.Namespace) -> None:
@@ -252,16 +256,16 @@ def list_models(options: argparse.Namespace) -> int:
     _check_model_folder(options)
     entries = registry.available(options.model_folder)
     if options.json:
-        print(json.dumps([_described(entry) for entry in entries]))
+        console.say(json.dumps([_described(entry) for entry in entries]))
         return 0
     if not entries:
         print(f"No models in {registry.shipped_folder()}.", file=sys.stderr)
     for entry in entries:
         if entry.card is None or entry.problem is not None:
-            print(f"{entry.id:16} cannot be used: {entry.problem}")
+            console.say(f"{entry.id:16} cannot be used: {entry.problem}")
             continue
         terms = "non-commercial" if entry.card.non_commercial else entry.card.weights_licence
-        print(f"{entry.id:16} {entry.card.title} [{entry.card.target_modality}; {terms}]")
+        console.say(f"{entry.id:16} {entry.card.title} [{entry.card.target_modality}; {terms}]")
     return 0
 
 
@@ -270,11 +274,11 @@ def show_model(options: argparse.Namespace) -> int:
     _check_model_folder(options)
     entry = registry.find(options.model, options.model_folder)
     if options.json:
-        print(json.dumps(_described(entry)))
+        console.say(json.dumps(_described(entry)))
     else:
         assert entry.card is not None  # find refuses an entry without
-        print(f"# {entry.folder}")
-        print(entry.card.to_json(), end="")
+        console.say(f"# {entry.folder}")
+        console.say(entry.card.to_json().rstrip("\n"))
     return 0
 
 
@@ -285,15 +289,15 @@ def verify_model(options: argparse.Namespace) -> int:
     registry.verify(entry)
     assert entry.card is not None
     if options.json:
-        print(json.dumps({"id": entry.id, "sha256": entry.card.weights_sha256, "ok": True}))
+        console.say(json.dumps({"id": entry.id, "sha256": entry.card.weights_sha256, "ok": True}))
     else:
-        print(f"{entry.id}: the weights are those of the card ({entry.card.weights_sha256}).")
+        console.say(f"{entry.id}: the weights are those of the card ({entry.card.weights_sha256}).")
     return 0
 
 
 def download_model(options: argparse.Namespace) -> int:
     """`midiffusion models download URL`: the model, whole and checked, or nothing."""
-    from .download import download
+    from .models.download import download
 
     try:
         with DownloadBar(sys.stderr) as bar:
@@ -302,7 +306,7 @@ def download_model(options: argparse.Namespace) -> int:
             )
     except KeyboardInterrupt:
         raise Cancelled("cancelled; nothing was written.") from None
-    print(json.dumps(_described(entry)) if options.json else entry.folder)
+    console.say(json.dumps(_described(entry)) if options.json else str(entry.folder))
     return 0
 
 

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from bundles import saveTiny
 from midiffusion import cli
-from midiffusion.card import ModelCard
-from midiffusion.conditioning import LMISettings
-from midiffusion.denoiser import Denoiser
-from midiffusion.intensity import PercentileIntensity
-from midiffusion.io import write_volume
-from midiffusion.model import TranslationModel
-from midiffusion.network import UNet, UNetConfig
-from midiffusion.volume import Volume
-
-LMI = LMISettings(
-    dilations=(1, 2), bandwidths=(0.1,), cross_dilations=(2,), cross_bandwidths=(0.1,)
-)
-NETWORK = UNetConfig(cond_channels=LMI.channels, channels=(8, 16), embedding=16)
-
+from midiffusion.images.io import write_volume
+from midiffusion.images.volume import Volume
+from midiffusion.pipeline.target import TargetModel, load_model
 
 # Of the LMI layer: estimators that are no record of another code, and both search sets.
 BOTH = pytest.mark.parametrize("estimator", ["kde", "shannon"])
@@ -32,36 +21,12 @@ SEARCH = pytest.mark.parametrize("search", ["none", "shift"])
 
 
 @pytest.fixture
-def card(card_values) -> ModelCard:
-    changes = {
-        "pixel_mm": 3.0,
-        "lmi": asdict(LMI),
-        "network": asdict(NETWORK),
-        "sigma_data": 0.3,
-        "sigma_max": 5.0,
-        "default_steps": 3,
-        "default_sampler": "heun",
-        "intensity": PercentileIntensity().to_dict(),
-    }
-    return ModelCard(**{**card_values, **changes})
-
-
-@pytest.fixture
-def denoiser() -> Denoiser:
-    torch.manual_seed(5)
-    network = UNet(NETWORK)
-    for parameter in network.parameters():
-        if not parameter.any():  # layers that start at zero would hide what comes before them
-            torch.nn.init.normal_(parameter, std=0.1)
-    network.half().float()  # as bundles store it
-    return Denoiser(network, sigma_data=0.3)
-
-
-@pytest.fixture
-def model(card: ModelCard, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> TranslationModel:
-    """Computes in float32 on every computer; bfloat16 is the matter of test_precision.py."""
-    monkeypatch.setattr("midiffusion.model.network_dtype", lambda device: torch.float32)
-    return TranslationModel(card, denoiser)
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TargetModel:
+    """Computes in float32 on every computer; bfloat16 is the subject of test_precision.py."""
+    for module in ("mean", "sample", "translate"):
+        name = f"midiffusion.pipeline.{module}.network_dtype"
+        monkeypatch.setattr(name, lambda device: torch.float32)
+    return load_model(saveTiny(tmp_path / "tinymodels" / "tiny"))
 
 
 @pytest.fixture

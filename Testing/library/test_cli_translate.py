@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import midiffusion.model
+import midiffusion.pipeline.target
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -21,9 +21,10 @@ from bundles import saveTiny
 from library.conftest import assert_refused
 from midiffusion import cli
 from midiffusion.errors import Cancelled, DiskFull, OutOfMemory
-from midiffusion.io import read_volume, write_volume
-from midiffusion.model import Translation
-from midiffusion.volume import Volume
+from midiffusion.images.io import read_volume, write_volume
+from midiffusion.images.volume import Volume
+from midiffusion.pipeline.options import TranslationOptions
+from midiffusion.pipeline.translate import Translation
 
 
 class FakeModel:
@@ -33,21 +34,26 @@ class FakeModel:
 
     def __init__(self, fault: BaseException | None = None) -> None:
         self.fault = fault
-        self.keywords: dict[str, Any] = {}
+        self.options: TranslationOptions | None = None
 
-    def translate(self, volume: Volume, *, samples: int, on_step: Any, **keywords: Any):
-        self.keywords = keywords
+    def translate(self, volume: Volume, options: TranslationOptions, on_progress: Any):
+        self.options = options
         if self.fault is not None:
             raise self.fault
         result = Volume(volume.data + 1, volume.ijkToRAS)
-        return Translation(result, result if samples > 1 else None, {"model": "toy", "steps": 9})
+        return Translation(
+            result,
+            result if options.views > 1 else None,
+            result if options.samples > 1 else None,
+            {"model": "toy", "steps": 9, "sourceTakenAs": "MR"},
+        )
 
 
 @pytest.fixture
 def fake(monkeypatch) -> Callable[..., FakeModel]:
     def install(fault: BaseException | None = None) -> FakeModel:
         model = FakeModel(fault)
-        monkeypatch.setattr(midiffusion.model, "load_model", lambda *_, **__: model)
+        monkeypatch.setattr(midiffusion.pipeline.target, "load_model", lambda *_, **__: model)
         return model
 
     return install
@@ -56,24 +62,26 @@ def fake(monkeypatch) -> Callable[..., FakeModel]:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (("--steps", "0"), "--steps is 0"),
-        (("--samples", "0"), "--samples is 0"),
-        (("--seed", "-1"), "--seed is -1"),
-        (("--uncertainty", "u.nrrd"), "--uncertainty needs --samples of at least 2"),
+        (("--steps", "0"), "steps is 0"),
+        (("--samples", "0"), "samples is 0"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--views", "9"), "views is 9"),
+        (("--deviation", "u.nrrd"), "--deviation needs --samples of at least 2"),
+        (("--views", "1", "--error-map", "u.nrrd"), "--error-map needs --views of at least 2"),
         (("--to", "nope"), "no model 'nope'; the models found are: "),
         (("-o", "result.png"), ".nii"),
         (("-o", "source.nrrd/below/result.nrrd"), "source.nrrd"),
         (("-o", "missing/result.nrrd"), "missing"),
         (("-o", "folder.nrrd"), "is a folder"),
         (("-o", "source.nrrd"), "must name different files"),
-        (("--samples", "2", "--uncertainty", "out.nrrd"), "must name different files"),
-        (("--samples", "2", "--uncertainty", "missing/u.nrrd"), "missing"),
+        (("--error-map", "out.nrrd"), "must name different files"),
+        (("--error-map", "missing/u.nrrd"), "missing"),
     ],
 )
 def test_refused_before_anything_is_loaded(run, source, tmp_path, monkeypatch, changes, sentence):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.nrrd").mkdir()
-    monkeypatch.setattr(midiffusion.model, "load_model", None)
+    monkeypatch.setattr(midiffusion.pipeline.target, "load_model", None)
     before = sorted(tmp_path.rglob("*"))
     answer = run("translate", source, "--to", "toy", "-o", "out.nrrd", *changes)
     assert_refused(answer, sentence)
@@ -90,7 +98,7 @@ def _volume(path: Path, data: np.ndarray) -> None:
         ("absent.nrrd", "absent.nrrd"),
         ("text.nrrd", "can't be read as an image"),
         ("constant.nrrd", "is constant"),
-        ("nan.nrrd", "NaN"),
+        ("infinite.nrrd", "infinite"),
     ],
 )
 def test_unusable_source(run, fake, tmp_path, name, sentence):
@@ -98,8 +106,8 @@ def test_unusable_source(run, fake, tmp_path, name, sentence):
     data = np.zeros((3, 4, 5), np.float32)
     (tmp_path / "text.nrrd").write_text("not an image")
     _volume(tmp_path / "constant.nrrd", data)
-    data[1, 1, 1] = np.nan
-    _volume(tmp_path / "nan.nrrd", data)
+    data[1, 1, 1] = np.inf
+    _volume(tmp_path / "infinite.nrrd", data)
     out = tmp_path / "out.nrrd"
     assert_refused(run("translate", tmp_path / name, "--to", "toy", "-o", out), sentence)
     assert not out.exists()
@@ -137,14 +145,14 @@ def test_a_fault_while_translating_leaves_no_file(
 
 @pytest.mark.parametrize("where", ["translating", "reading"])
 def test_a_lack_of_memory_is_told_with_figures(run, fake, tmp_path, monkeypatch, where):
-    def full(_path: Path) -> None:
+    def full(*_: object) -> None:
         raise MemoryError
 
     large, out = tmp_path / "large.nrrd", tmp_path / "out.nrrd"
     _volume(large, np.arange(3 * 512 * 512, dtype=np.float32).reshape(3, 512, 512))
     fake(MemoryError())
     if where == "reading":
-        monkeypatch.setattr("midiffusion.io.read_volume", full)
+        monkeypatch.setattr("midiffusion.images.io.read_volume", full)
     status, _, error = run("translate", large, "--to", "toy", "-o", out)
     assert status == 1
     size = r" of 3\.0 MB" if where == "translating" else ""
@@ -171,29 +179,30 @@ def test_a_file_that_fails_leaves_both_as_they_were(
             raise DiskFull("The disk is full.")
 
     monkeypatch.setattr(sitk, "WriteImage", full)
-    options = ("--samples", 2, "--uncertainty", outputs[1])
+    options = ("--error-map", outputs[1])
     answer = run("translate", source, "--to", "toy", "-o", outputs[0], *options)
     assert_refused(answer, "disk is full")
     assert sorted(tmp_path.rglob("*")) == before
     assert all(path.read_text() == "the user's own" for path in outputs if there_before)
 
 
-@pytest.mark.parametrize("detail", [True, False])
-def test_translate_writes_both_files_and_reports(run, fake, source, tmp_path, detail):
+def test_translate_writes_all_files_and_reports(run, fake, source, tmp_path):
     model = fake()
-    out, spread = tmp_path / "out.nii.gz", tmp_path / "spread.mha"
-    options = ["--steps", 5, "--seed", 3, "--samples", 2, "--uncertainty", spread, "--json"]
-    options += [] if detail else ["--no-detail"]
+    out, spread, error = (tmp_path / name for name in ("out.nii.gz", "spread.mha", "error.nrrd"))
+    options = ["--steps", 5, "--seed", 3, "--samples", 2, "--deviation", spread, "--json"]
+    options += ["--error-map", error, "--from", "mr", "--views", 2, "--without", "detail"]
     code, text, _ = run("translate", source, "--to", "toy", "-o", out, *options)
     assert code == 0
     report = json.loads(text)
-    assert report["output"] == str(out) and report["uncertainty"] == str(spread)
-    assert report["provenance"] == {"model": "toy", "steps": 9}
-    assert model.keywords == {"steps": 5, "seed": 3, "device": "auto", "detail": detail}
+    assert report["output"] == str(out) and report["deviation"] == str(spread)
+    assert report["error_map"] == str(error) and report["provenance"]["steps"] == 9
+    assert model.options == TranslationOptions(
+        views=2, steps=5, samples=2, seed=3, source="mr", without=("detail",)
+    )
     given, got = read_volume(source), read_volume(out)
     np.testing.assert_allclose(got.data, given.data + 1)
     np.testing.assert_allclose(got.ijkToRAS, given.ijkToRAS)
-    assert spread.is_file()
+    assert spread.is_file() and error.is_file()
 
 
 @pytest.mark.parametrize("ending", ["nrrd", "nii.gz"])
@@ -235,7 +244,7 @@ def test_a_real_process_with_real_weights(tmp_path):
     source, out, spread = (tmp_path / f"{name}.nii.gz" for name in ("t1", "flair", "spread"))
     write_volume(source, Volume(data, matrix))
     command = [sys.executable, "-m", "midiffusion", "translate", str(source), "--to", "tiny"]
-    command += ["-o", str(out), "--steps", "1", "--samples", "2", "--uncertainty", str(spread)]
+    command += ["-o", str(out), "--steps", "2", "--samples", "2", "--deviation", str(spread)]
     command += ["--model-folder", str(tmp_path / "models"), "--device", "cpu", "--json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from midiffusion.compare import compare
 from midiffusion.errors import InvalidVolume
-from midiffusion.evaluation.comparison import compare
-from midiffusion.intensity import HounsfieldIntensity, PercentileIntensity
-from midiffusion.volume import Volume
+from midiffusion.images.intensity import HounsfieldIntensity, PercentileIntensity
+from midiffusion.images.volume import Volume
 from skimage.metrics import structural_similarity
 
 MR = PercentileIntensity()

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from midiffusion.conditioning import LMICondition, LMISettings, NoCondition
-from midiffusion.denoiser import Denoiser
+from midiffusion.diffusion.conditioning import LMICondition, LMISettings, NoCondition
+from midiffusion.diffusion.denoiser import Denoiser
+from midiffusion.diffusion.loss import denoising_loss, draw_sigma
+from midiffusion.diffusion.network import UNet, UNetConfig
 from midiffusion.lmi import LocalMutualInformation
-from midiffusion.loss import denoising_loss, draw_sigma
-from midiffusion.network import UNet, UNetConfig
 
 SETTINGS = LMISettings(
     dilations=(1, 2), bandwidths=(0.05,), cross_dilations=(1,), cross_sigma_max=0.5

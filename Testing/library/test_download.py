@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from bundles import changeCard
 from bundleserver import BundleServer, serving
-from midiffusion import cli, registry
-from midiffusion.download import download
+from midiffusion import cli
 from midiffusion.errors import (
     Cancelled,
     CorruptModel,
@@ -26,6 +25,8 @@ from midiffusion.errors import (
     InvalidParameter,
     UnwritableTarget,
 )
+from midiffusion.models import registry
+from midiffusion.models.download import download
 from trainingimages import saveVolumes
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from midiffusion.errors import InvalidParameter, InvalidVolume
-from midiffusion.grid import SliceGrid, resampling_matrix
-from midiffusion.volume import Volume
+from midiffusion.images.grid import SliceGrid, resampling_matrix
+from midiffusion.images.volume import Volume
+from midiffusion.pipeline.slice import Slice
 
 
 def oblique(rng: np.random.Generator, spacing: tuple[float, ...], left_handed: bool) -> np.ndarray:
@@ -177,3 +178,19 @@ def test_a_weighted_sum_lies_where_its_parts_lie(seed):
     made = grid.sum_to_volume(iter(weights), lambda plane: [plane, plane**2], data)
     parts = grid.to_volume(constant), grid.to_volume(slope), grid.to_volume(square)
     np.testing.assert_allclose(made, parts[0] + parts[1] * data + parts[2] * data**2, atol=1e-5)
+
+
+@pytest.mark.parametrize("tilt", [15, -25])
+@pytest.mark.parametrize("thin", [False, True])
+def test_slices_of_a_tilted_gantry_are_cut_in_their_own_plane(tilt, thin):
+    """The result of slicing is that of the same slices, straight."""
+    data = np.random.default_rng(0).random((9, 20, 24), dtype=np.float32)
+    straight = np.diag([-1.0, -1, 1 if thin else 4, 1])
+    tilted = straight.copy()
+    tilted[1, 2] = np.tan(np.deg2rad(tilt)) * straight[2, 2]
+    assert Slice().planes(Volume(data, tilted)) == ("axial",)
+    slices = [
+        SliceGrid.of(Volume(data, matrix), 1.0, "axial", 8).to_slices(data)
+        for matrix in (straight, tilted)
+    ]
+    np.testing.assert_array_equal(*slices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from midiffusion.head import (
+from midiffusion.images.anatomy import (
     air_through_slices,
     deeper_than,
     grow,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from midiffusion.errors import InvalidCard
-from midiffusion.intensity import (
+from midiffusion.images.intensity import (
     HounsfieldIntensity,
     PercentileIntensity,
     SourceIntensity,
@@ -13,7 +13,7 @@ from midiffusion.intensity import (
     intensity_map,
     is_ct,
 )
-from midiffusion.io import read_volume
+from midiffusion.images.io import read_volume
 
 SHAPE = (12, 64, 72)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from midiffusion.errors import DiskFull, InvalidVolume, UnreadableFile, UnwritableTarget
-from midiffusion.io import ENDINGS, check_target, read_volume, write_volume, write_volumes
-from midiffusion.volume import Volume
+from midiffusion.images.formats import volume_files
+from midiffusion.images.io import ENDINGS, check_target, read_volume, write_volume, write_volumes
+from midiffusion.images.volume import Volume
 
 
 def oblique_volume(left_handed: bool) -> Volume:
@@ -110,7 +111,6 @@ def test_unreadable_sources(tmp_path):
         *((f"cut{ending}", "can't be read as an image") for ending in ENDINGS),
         ("none.nii.gz", "There is no file"),
         (f"{'n' * 300}.nii.gz", "There is no file"),
-        ("", "is a folder"),
         ("text.nii.gz", "can't be read as an image"),
     ):
         with pytest.raises(UnreadableFile, match=words) as caught:
@@ -134,7 +134,11 @@ def test_images_that_are_not_one_scalar_volume(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(cube, isVector=False), str(series))
     flat = tmp_path / "flat.mha"
     sitk.WriteImage(sitk.GetImageFromArray(cube[0, :, :, 0]), str(flat))
-    for path, words in ((colour, "colour"), (series, "4 dimensions"), (flat, "2 dimensions")):
+    for path, words in (
+        (colour, "colour"),
+        (series, "series of 4 volumes"),
+        (flat, "2 dimensions"),
+    ):
         with pytest.raises(InvalidVolume, match=words):
             read_volume(path)
 
@@ -153,8 +157,8 @@ def test_a_nifti_of_colours_is_named_as_such(tmp_path):
         read_volume(tmp_path / "colour.nii")
 
 
-@pytest.mark.parametrize("column", [(0.5, 1.0, 0.0), (0.0, 0.0, 0.0)])
-def test_sheared_or_flat_geometry_is_refused(tmp_path, column):
+@pytest.mark.parametrize("column", [(5.0, 1.0, 0.0), (0.0, 0.0, 0.0)])
+def test_flat_geometry_is_refused(tmp_path, column):
     header = (
         "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 2 2 2\n"
         f"space directions: (1,0,0) ({','.join(map(str, column))}) (0,0,1)\n"
@@ -184,11 +188,11 @@ def test_unwritable_targets_leave_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.nrrd"]
 
 
-def test_sheared_or_odd_volumes_are_not_written(tmp_path):
-    sheared = np.eye(4)
-    sheared[0, 1] = 0.2
-    with pytest.raises(InvalidVolume, match="sheared"):
-        write_volume(tmp_path / "a.nrrd", Volume(np.zeros((2, 2, 2)), sheared))
+def test_flat_or_odd_volumes_are_not_written(tmp_path):
+    flat = np.eye(4)
+    flat[0, 1] = 5
+    with pytest.raises(InvalidVolume, match="in one plane"):
+        write_volume(tmp_path / "a.nrrd", Volume(np.zeros((2, 2, 2)), flat))
     with pytest.raises(InvalidVolume, match="float16"):
         write_volume(tmp_path / "a.nrrd", Volume(np.zeros((2, 2, 2), np.float16), np.eye(4)))
     assert not list(tmp_path.iterdir())
@@ -198,8 +202,8 @@ FULL = """
 import resource, sys
 import numpy as np
 from midiffusion.errors import DiskFull
-from midiffusion.io import write_volume
-from midiffusion.volume import Volume
+from midiffusion.images.io import write_volume
+from midiffusion.images.volume import Volume
 data = np.random.default_rng(0).standard_normal((40, 64, 64)).astype(np.float32)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
@@ -233,3 +237,13 @@ def test_a_full_disk_at_the_first_byte(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "open", full)
     with pytest.raises(DiskFull):
         check_target(tmp_path / "a.nrrd")
+
+
+def test_inputs_of_a_folder_are_volumes_and_no_results(tmp_path):
+    kept = ["a.nii.gz", "b.NRRD", "c.mgz", "d.hdr", "e.mhd", "f.img.gz"]
+    others = ["._a.nii.gz", ".hidden.nrrd", ".0f.part.nii.gz", "d.img", "e.raw", "notes.txt"]
+    others += ["a_synthetic-FLAIR.nii.gz", "b_synthetic-CT.nrrd", "g.nii.gz.part"]
+    for name in (*kept, *others):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.nii.gz").mkdir()
+    assert [path.name for path in volume_files(tmp_path)] == kept

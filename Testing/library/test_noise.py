@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from midiffusion.errors import InvalidParameter
-from midiffusion.noise import (
+from midiffusion.diffusion.process import (
     VESDE,
     denoised_from_score,
     geometric_sigmas,
@@ -15,6 +14,7 @@ from midiffusion.noise import (
     perturb,
     score_from_denoised,
 )
+from midiffusion.errors import InvalidParameter
 
 SDE = VESDE(sigma_min=0.01, sigma_max=40.0)
 SCHEDULES = [karras_sigmas, geometric_sigmas]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from midiffusion.progress import TranslationBar
-from midiffusion.sampling import Progress
+from midiffusion.runtime.progress import Progress, TranslationBar
 
 
 def progress(**changes: Any) -> Progress:

@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from midiffusion import registry
 from midiffusion.errors import CorruptModel, InvalidCard, UnknownModel
+from midiffusion.models import registry
 
 # Stands before the code of a subprocess: importing any of these raises as if it weren't installed.
 WITHOUT_TORCH = """
@@ -45,7 +45,9 @@ def test_listing_and_verifying_needs_no_torch(root, make_bundle):
 
 def test_every_shipped_model_is_sound(root):
     shipped = registry.available()
-    folders = {p.parent for p in (root / "MIDiffusionTranslate/Resources/Models").glob("*/*")}
+    folders = {
+        p.parent for p in (root / "MIDiffusionTranslate/Resources/Models").glob("*/card.json")
+    }
     assert {entry.folder for entry in shipped} == folders
     for entry in shipped:
         assert entry.problem is None and entry.card is not None
@@ -135,7 +137,7 @@ def test_a_wheel_carries_the_bundles_where_the_registry_looks(root, tmp_path, ma
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     code = WITHOUT_TORCH + (
-        "from midiffusion import registry\n"
+        "from midiffusion.models import registry\n"
         "registry.verify(registry.find('toy'))\n"
         "print(registry.shipped_folder())"
     )

@@ -11,9 +11,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from midiffusion.errors import InvalidParameter
-from midiffusion.noise import geometric_sigmas, karras_sigmas
-from midiffusion.samplers import (
+from midiffusion.diffusion.process import geometric_sigmas, karras_sigmas
+from midiffusion.diffusion.samplers import (
     CORRECTOR_KEYS,
     SAMPLERS,
     dpmpp_2m,
@@ -21,6 +20,7 @@ from midiffusion.samplers import (
     heun,
     predictor_corrector,
 )
+from midiffusion.errors import InvalidParameter
 from scipy.integrate import solve_ivp
 from scipy.special import erf
 from torch import Tensor

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import saveTiny
-from midiffusion import io
 from midiffusion.errors import UnwritableTarget
-from midiffusion.tasks import translate_file
-from midiffusion.tasks.task import Task
-from midiffusion.volume import Volume
+from midiffusion.images import io
+from midiffusion.images.volume import Volume
+from midiffusion.worker.tasks import translate_file
+from midiffusion.worker.tasks.task import Task
 
 
 def test_a_file_that_appears_during_a_translation_is_not_replaced(tmp_path):

@@ -1,7 +1,7 @@
 """Local mutual information as it is defined, written to be read: unfold, then formula by formula.
 
 Slow and hungry on purpose: for every pixel the whole joint density is written out, one slice at a
-time. The tests hold the estimators of this package against it, and `midiffusion benchmark lmi`
+time. The tests hold the estimators of this package against it, and `midiffusion-research lmi`
 measures them against it.
 
     LMI(u, v)(i) = max over k in Z of I(u on N(i); v on N(i + k)),  I = H(u) + H(v) - H(u, v)

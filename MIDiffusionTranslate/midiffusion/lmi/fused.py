@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..memory import is_shortage
+from ..runtime.memory import is_shortage
 from .patches import Neighbourhood
 
 # What one program works on: pixels, those of histograms with LANES x LANES entries in registers.

@@ -9,8 +9,7 @@ from __future__ import annotations
 import copy
 
 import torch
-
-from ..denoiser import Denoiser
+from torch import nn
 
 
 def exponent_from_width(width: float) -> float:
@@ -31,12 +30,12 @@ def exponent_from_width(width: float) -> float:
 class PowerAverage:
     """Keeps `average`, a copy of `model` with averaged weights."""
 
-    def __init__(self, model: Denoiser, width: float) -> None:
+    def __init__(self, model: nn.Module, width: float) -> None:
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         self.gamma = exponent_from_width(width)
 
     @torch.no_grad()
-    def update(self, model: Denoiser, step: int) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         """Blend in the weights after optimiser step `step` (1-based)."""
         beta = (1.0 - 1.0 / step) ** (self.gamma + 1.0)
         for ours, theirs in zip(self.average.parameters(), model.parameters(), strict=True):
