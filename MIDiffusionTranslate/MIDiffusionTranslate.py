@@ -7,23 +7,23 @@ midiffusion the method. Nothing imported here needs torch.
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
-import ctk  # noqa: F401
 import numpy as np
 import qt
 import slicer
 import vtk
-from midiffusion import registry
 from midiffusion.errors import InvalidParameter, InvalidVolume, UnknownModel
-from MIDiffusionTranslateLib.dialogs import chooseFolder, confirm
-from MIDiffusionTranslateLib.install import Dependencies
-from MIDiffusionTranslateLib.licences import Licences
+from midiffusion.models import registry
 from MIDiffusionTranslateLib.logic import TranslateLogic
-from MIDiffusionTranslateLib.panel import TranslatePanel
-from MIDiffusionTranslateLib.parameters import ComputerSettings, TranslateParameters
-from MIDiffusionTranslateLib.sampledata import registerSampleData, sampleFolder
-from MIDiffusionTranslateLib.trainsection import TrainSection
+from MIDiffusionTranslateLib.panel.panel import TranslatePanel
+from MIDiffusionTranslateLib.panel.train_section import TrainSection
+from MIDiffusionTranslateLib.settings import ComputerSettings, TranslateParameters
+from MIDiffusionTranslateLib.setup.dialogs import chooseFolder, confirm
+from MIDiffusionTranslateLib.setup.licences import Licences
+from MIDiffusionTranslateLib.setup.packages import Dependencies
+from MIDiffusionTranslateLib.setup.sample_data import registerSampleData, sampleFolder
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -45,13 +45,13 @@ class MIDiffusionTranslate(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["MIDiffusion contributors"]
         self.parent.helpText = _(
-            "Computes what a volume might look like in another modality, by score-based diffusion "
-            "steered by local mutual information. Results are synthetic: research use only, not "
-            "for diagnosis."
-        )
+            "Translates a head MR or CT into another contrast or modality. Results are synthetic: "
+            'research use only, not for diagnosis. <a href="{url}">Documentation</a>.'
+        ).format(url="https://github.com/MIDiffusion/SlicerMIDiffusion#readme")
         self.parent.acknowledgementText = _(
-            "The method follows arXiv 2301.13743 (mutual information guided diffusion); see the "
-            "documentation for every departure from it."
+            "Method: mutual information guided diffusion for zero-shot cross-modality translation, "
+            "IEEE Transactions on Medical Imaging 2024, doi 10.1109/TMI.2024.3382043 "
+            "(arXiv 2301.13743)."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
 
@@ -90,6 +90,7 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             Dependencies(),
             chooseFolder=self.chooseFolder,
             show=showResult,
+            loadSample=loadSample,
         )
         trainWidget = slicer.util.loadUI(self.resourcePath("UI/Train.ui"))
         uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, trainWidget)
@@ -112,11 +113,18 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def cleanup(self) -> None:
         """The module is reloaded or the application ends: nothing may go on running."""
         if self.panel is not None:
-            self.panel.abandon()
+            self.panel.endAll()
         if self.logic is not None:
             self.logic.abandonAll()
         self.setParameterNode(None)
         self.removeObservers()
+
+    def onReload(self) -> None:
+        """Reload with the library and the panel: their modules are imported anew."""
+        for name in list(sys.modules):
+            if name.partition(".")[0] in ("midiffusion", "MIDiffusionTranslateLib"):
+                del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def enter(self) -> None:
         if self.panel is not None:
@@ -131,7 +139,7 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
         if self.panel is not None:
-            self.panel.abandon(_("Cancelled, because the scene was closed."))
+            self.panel.endAll(_("Cancelled, because the scene was closed."))
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller: Any, event: Any) -> None:
@@ -144,14 +152,14 @@ class MIDiffusionTranslateWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def onSceneContents(self, caller: Any, event: Any) -> None:
         if self.panel is not None and not slicer.mrmlScene.IsBatchProcessing():
-            self.panel.batch.list()
+            self.panel.refresh()
 
     def initializeParameterNode(self) -> None:
-        """Bind the panel to the scene's parameter node; preselect the first image."""
+        """Bind the panel to the scene's parameter node; preselect an image."""
         assert self.logic is not None
         self.setParameterNode(self.logic.getParameterNode())
         if self._parameterNode is not None and self._parameterNode.sourceVolume is None:
-            self._parameterNode.sourceVolume = firstImage()
+            self._parameterNode.sourceVolume = likelySource()
 
     def setParameterNode(self, parameters: TranslateParameters | None) -> None:
         modified = vtk.vtkCommand.ModifiedEvent
@@ -202,22 +210,26 @@ class MIDiffusionTranslateLogic(ScriptedLoadableModuleLogic, TranslateLogic):
         ScriptedLoadableModuleLogic.__init__(self)
         licences = Licences(ComputerSettings(qt.QSettings()), confirm)
         TranslateLogic.__init__(self, licenceAccepted=licences.accepted)
-        self._timers: set[Any] = set()
+        # One for the logic, not one for each job: Qt's connection would keep a job alive.
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MS)
+        self._timer.connect("timeout()", self.pollJobs)
 
     def getParameterNode(self) -> TranslateParameters:
         return TranslateParameters(super().getParameterNode())
 
     def watch(self, job: Any) -> None:
-        def poll() -> None:
-            job.poll()
-            if job.finished:
-                timer.stop()
-                self._timers.discard(timer)
+        self._timer.start()
 
-        timer = qt.QTimer()
-        timer.connect("timeout()", poll)
-        timer.start(POLL_MS)
-        self._timers.add(timer)
+    def pollJobs(self) -> None:
+        for job in list(self.jobs):
+            job.poll()
+        if not self.jobs:
+            self._timer.stop()
+
+    def abandonAll(self) -> None:
+        super().abandonAll()
+        self._timer.stop()
 
 
 class MIDiffusionTranslateTest(ScriptedLoadableModuleTest):
@@ -275,7 +287,7 @@ class MIDiffusionTranslateTest(ScriptedLoadableModuleTest):
             return
         source = smallSample()
         logic = MIDiffusionTranslateLogic()
-        result = logic.translate(source, steps=1, device="cpu")
+        result = logic.translate(source, views=1, device="cpu")
         before, after = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
         source.GetIJKToRASMatrix(before)
         result.GetIJKToRASMatrix(after)
@@ -295,12 +307,34 @@ def showResult(source: Any, result: Any) -> None:
     slicer.util.setSliceViewerLayers(background=source, foreground=result, foregroundOpacity=1.0)
 
 
-def firstImage() -> Any:
-    """The scene's first volume that is an image and not a label map; None if there is none."""
-    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors():
+def likelySource() -> Any:
+    """The image in the slice views, else the first of the scene; no label map, nothing synthetic.
+
+    None if there is none.
+    """
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    shown = [slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "") for view in views]
+    for node in (*shown, *slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")):
+        if (
+            node is not None
+            and node.GetClassName() == "vtkMRMLScalarVolumeNode"
+            and not node.GetHideFromEditors()
+            and node.GetAttribute("MIDiffusion.synthetic") is None
+        ):
             return node
     return None
+
+
+def loadSample() -> Any:
+    """The sample head as a volume node, shown in the views; None if it can't be loaded."""
+    try:
+        node = smallSample(every=1)
+    except (AssertionError, RuntimeError, ImportError):
+        logging.exception("MIDiffusion: the sample head could not be loaded")
+        return None
+    node.SetName("Head T1")
+    slicer.util.setSliceViewerLayers(background=node, fit=True)
+    return node
 
 
 def smallSample(every: int = 4, contrast: str = "T1W") -> Any:

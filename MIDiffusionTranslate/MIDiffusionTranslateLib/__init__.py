@@ -1,1 +1,1 @@
-"""What of MIDiffusion needs Slicer: the scene, the worker process seen from its side, the logic."""
+"""The Slicer side of MIDiffusion: logic, panel, scene and the worker seen from Slicer."""

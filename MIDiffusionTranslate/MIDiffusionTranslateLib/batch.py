@@ -1,4 +1,4 @@
-"""Many translations, one after the other, each in a worker process of its own."""
+"""Many translations, one after the other: of volumes of the scene, or of files of a folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
-from midiffusion.errors import Cancelled, MIDiffusionError
+from midiffusion.errors import Cancelled, InvalidParameter, MIDiffusionError, UnreadableFile
+from midiffusion.images.formats import ENDINGS, READ_ENDINGS, ending
+from midiffusion.models.card import ModelCard
 
-from .job import WorkerJob, call
-from .workerreport import WorkerProgress
+from .scene.results import modality
+from .scene.tables import addRow, addTable
+from .volume_files import existingFolder, volumeFiles
+from .worker.events import WorkerProgress
+from .worker.job import WorkerJob, call
 
+COLUMNS = (
+    ("Volume", str),
+    ("State", str),
+    ("Result", str),
+    ("Typical error", float),
+    ("Seconds", float),
+    ("Message", str),
+)
 OnProgress = Callable[[WorkerProgress], object]
 OnDone = Callable[[Any], object]
 
@@ -28,7 +43,7 @@ class BatchItem:
     """One volume of a batch, and what became of it.
 
     state: waiting, running, done, failed, cancelled. result: name of the volume or of the file
-    made. node: the volume, where it is one of the scene. agreement: its median with the source.
+    made. node: the volume, where it is one of the scene. error: its median expected error.
     message: what was wrong, or a warning.
     """
 
@@ -37,7 +52,7 @@ class BatchItem:
     state: str = "waiting"
     result: str = ""
     node: Any = None
-    agreement: float | None = None
+    error: float | None = None
     seconds: float | None = None
     message: str = ""
 
@@ -71,8 +86,9 @@ class Batch:
         self._since = 0.0
 
     @property
-    def cancelling(self) -> bool:
-        return self._stopping and not self.finished
+    def state(self) -> str:
+        """running, cancelling or done."""
+        return "done" if self.finished else "cancelling" if self._stopping else "running"
 
     def count(self, state: str) -> int:
         """How many items are in this state."""
@@ -135,9 +151,8 @@ class Batch:
             self._note("failed", str(job.error))
         else:
             item.node = getattr(job, "node", None)
-            provenance = job.provenance if item.node is not None else job.result["provenance"]
             item.result = job.result["output"] if item.node is None else item.node.GetName()
-            item.agreement = provenance.get("agreement")
+            item.error = getattr(job, "typicalError", None)
             self._note("done", " ".join(job.warnings))
         if job is self._job:  # else it ended while it was begun, and _go goes on
             self._job = None
@@ -155,3 +170,96 @@ class Batch:
                 item.state = "cancelled"
         self.current, self.finished = None, True
         call(self._onDone, self)
+
+
+def batchItems(
+    logic: Any,
+    sources: Sequence[Any] | str | Path,
+    outputFolder: str | Path | None,
+    options: dict[str, Any],
+) -> list[BatchItem]:
+    """One item for each source: a volume node, a file, or all files of a folder.
+
+    Raises InvalidParameter, UnreadableFile, and what `logic.request` raises.
+    """
+    forRequest = {name: value for name, value in options.items() if name != "errorMap"}
+    card, parameters = logic.request(**forRequest)
+    if isinstance(sources, (str, Path)):
+        folder, sources = sources, volumeFiles(sources)
+        if not sources:
+            raise UnreadableFile(
+                f"'{folder}' holds no volumes ({', '.join(READ_ENDINGS)}): choose another folder."
+            )
+    if not sources:
+        raise InvalidParameter("There is nothing to translate: choose at least one volume.")
+    if not any(isinstance(source, (str, Path)) for source in sources):
+        return [
+            BatchItem(node.GetName(), partial(_beginNode, logic, node, options)) for node in sources
+        ]
+    place = existingFolder(outputFolder or "")
+    if place is None:
+        raise InvalidParameter("Name an existing folder for the translated files.")
+    items = []
+    for file in map(Path, sources):
+        fields = {**parameters, "source_file": str(file.resolve())}
+        fields["output_file"] = str(place.resolve() / outputName(file, card))
+        items.append(BatchItem(file.name, partial(_beginFile, logic, fields)))
+    return items
+
+
+def outputName(file: Path, card: ModelCard) -> str:
+    """Name of the translated file: that of the source, what it is, the same ending where it can be
+    written, else .nii.gz."""
+    found = ending(file.name)
+    stem = file.name[: len(file.name) - len(found)]
+    target = modality(card).replace(" ", "-")
+    return f"{stem}_synthetic-{target}{found if found in ENDINGS else '.nii.gz'}"
+
+
+def _beginNode(
+    logic: Any, node: Any, options: dict[str, Any], onProgress: OnProgress, onDone: OnDone
+) -> WorkerJob:
+    job: WorkerJob = logic.start(node, **options, onProgress=onProgress, onDone=onDone)
+    return job
+
+
+def _beginFile(
+    logic: Any, fields: dict[str, Any], onProgress: OnProgress, onDone: OnDone
+) -> WorkerJob:
+    def heard(kind: str, event: dict[str, Any]) -> None:
+        if kind == "progress":
+            onProgress(WorkerProgress.ofEvent(event))
+
+    job: WorkerJob = logic.begin(
+        "translate_file",
+        fields,
+        name="translation",
+        onDone=onDone,
+        onEvent=heard,
+        key=f"{fields['model']} {fields['device']}",
+    )
+    return job
+
+
+def summaryFor(scene: Any) -> Callable[[Batch], None]:
+    """What adds the summary of a finished batch to the scene as a table, `batch.table`.
+
+    A scene that has been closed since this was called is another one, and gets none.
+    """
+    closed: list[bool] = []
+    tag = scene.AddObserver(scene.StartCloseEvent, lambda *_: closed.append(True))
+
+    def add(batch: Batch) -> None:
+        scene.RemoveObserver(tag)
+        if not closed and not scene.IsClosing():
+            _addSummary(scene, batch)
+
+    return add
+
+
+def _addSummary(scene: Any, batch: Batch) -> None:
+    table = addTable(scene, "MIDiffusion batch", COLUMNS)
+    for item in batch.items:
+        state = "not started" if item.seconds is None else item.state
+        addRow(table, [item.name, state, item.result, item.error, item.seconds, item.message])
+    batch.table = table

@@ -4,40 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import slicer
-from midiffusion import memory, registry
-from midiffusion.card import ModelCard
-from midiffusion.errors import LicenceNotAccepted
-from midiffusion.names import DEFAULT_MODEL
+from midiffusion.errors import InvalidParameter, LicenceNotAccepted
+from midiffusion.models import registry
+from midiffusion.models.card import ModelCard
+from midiffusion.models.names import DEFAULT_MODEL, is_device
+from midiffusion.pipeline.options import TranslationOptions
+from midiffusion.runtime import memory
 
-from .batch import Batch
-from .batches import batchItems, summaryFor
-from .checks import checkNumbers, checkOutput
-from .comparing import addComparison, beginComparison
-from .job import GRACE_S, WorkerJob
-from .process import Launcher, launchWorker
-from .results import addResult
-from .scene import Place, volumeFromNode
-from .translationjob import TranslationJob
-from .workerreport import WorkerProgress
+from .batch import Batch, batchItems, summaryFor
+from .scene.comparison import addComparison, beginComparison
+from .scene.results import addResult, checkOutput
+from .scene.volumes import Place, volumeFromNode
+from .worker.events import WorkerProgress
+from .worker.job import GRACE_S, WorkerJob
+from .worker.process import Launcher, launchWorker
+from .worker.staying import StayingWorker
+from .worker.translation import TranslationJob
 
 
 class TranslateLogic:
     """Translates volumes of the scene. One object can run several jobs.
 
+    One worker process stays between translations with the same model and device.
+
     Args:
-        launcher: starts the worker of each job.
+        launcher: starts a worker process.
         temporaryFolder: where volumes are handed over; the system's by default.
-        licenceAccepted: whether the user takes the licence of a model for non-commercial use only;
-            the module asks (licences.py), by itself this class leaves that to who calls it.
+        licenceAccepted: whether the user accepts the licence of a model for non-commercial use
+            only; the module asks (setup/licences.py), this class by itself asks nobody.
     """
 
     pollInterval_s = 0.02
-    silence_s = 300.0  # without a sign of life, after which a worker counts as hanging
+    silence_s = 300.0  # without an event, after which a worker counts as hanging
 
     def __init__(
         self,
@@ -48,27 +52,26 @@ class TranslateLogic:
         self.launcher, self.licenceAccepted = launcher, licenceAccepted
         self.temporaryFolder = temporaryFolder
         self.jobs: list[WorkerJob] = []  # those that are not finished
+        self.staying = StayingWorker()
 
     def translate(
         self,
         sourceNode: Any,
         model: str | Path = DEFAULT_MODEL,
-        steps: int | None = None,
-        seed: int = 0,
-        samples: int = 1,
-        device: str = "auto",
+        *,
         modelFolder: str | Path | None = None,
-        sampler: str | None = None,
-        onProgress: Callable[[WorkerProgress], object] | None = None,
         output: Any = None,
+        errorMap: bool = False,
+        onProgress: Callable[[WorkerProgress], object] | None = None,
+        **options: Any,
     ) -> Any:
         """Translate and wait; returns the vtkMRMLScalarVolumeNode that holds the result.
 
         Arguments as `start`. Raises the MIDiffusionError that says what went wrong; the scene is
         then as it was.
         """
-        request = self.request(model, steps, seed, samples, device, modelFolder, sampler)
-        job = self._job(sourceNode, *request, onProgress, None, output)
+        request = self.request(model, modelFolder, **options)
+        job = self._job(sourceNode, *request, onProgress, None, output, errorMap)
         job.start()
         self.wait(job)
         if job.error is not None:
@@ -79,39 +82,33 @@ class TranslateLogic:
         self,
         sourceNode: Any,
         model: str | Path = DEFAULT_MODEL,
-        steps: int | None = None,
-        seed: int = 0,
-        samples: int = 1,
-        device: str = "auto",
+        *,
         modelFolder: str | Path | None = None,
-        sampler: str | None = None,
+        output: Any = None,
+        errorMap: bool = False,
         onProgress: Callable[[WorkerProgress], object] | None = None,
         onDone: Callable[[TranslationJob], object] | None = None,
-        output: Any = None,
+        **options: Any,
     ) -> TranslationJob:
         """Begin a translation and return at once.
 
         Args:
             sourceNode: a vtkMRMLScalarVolumeNode.
             model: id of a model, or a model's folder.
-            steps: network evaluations per slice and sample; the model's default if None.
-            seed: of the noise; the same seed gives the same result.
-            samples: how many to average; with two or more there is a volume of their deviation.
-            device: auto, cpu, mps, cuda or cuda:<number>.
             modelFolder: a folder with more models.
-            sampler: name of the sampler; the model's default if None.
-            onProgress: called with a WorkerProgress.
-            onDone: called with the job when it has ended: job.node or job.error. A map of the
-                result's agreement with its source (see midiffusion.agreement) is added to the
-                scene by job.addAgreement(), and otherwise gone with the job.
             output: a vtkMRMLScalarVolumeNode that receives the result; a new one if None, or if it
                 has left the scene by then.
+            errorMap: whether the error map is added to the scene, where there is one.
+            onProgress: called with a WorkerProgress.
+            onDone: called with the job when it has ended: job.node or job.error.
+            options: fields of `midiffusion.TranslationOptions`: views, steps, samples, seed,
+                sampler, device, source, without.
 
-        What can be refused without the worker is refused here, as a MIDiffusionError and with
-        nothing started; everything later is in job.error.
+        Raises InvalidParameter, InvalidVolume, UnknownModel, InvalidCard and LicenceNotAccepted
+        with nothing started; every later failure is in job.error.
         """
-        request = self.request(model, steps, seed, samples, device, modelFolder, sampler)
-        job = self._job(sourceNode, *request, onProgress, onDone, output)
+        request = self.request(model, modelFolder, **options)
+        job = self._job(sourceNode, *request, onProgress, onDone, output, errorMap)
         job.start()
         if not job.finished:
             self.watch(job)
@@ -128,11 +125,15 @@ class TranslateLogic:
         silence_s: float | None = None,
         grace_s: float = GRACE_S,
         arrays: Mapping[str, np.ndarray] | None = None,
+        key: str | None = None,
     ) -> WorkerJob:
         """Begin another task of the worker, which has nothing to do with the scene.
 
-        Args: as WorkerJob; silence_s is that of translations if None.
+        Args: as WorkerJob; silence_s is that of translations if None. key: for a task that uses
+        the worker that stays; other tasks end it, because they may need its memory.
         """
+        if key is None:
+            self.staying.end()
 
         def finished(job: WorkerJob) -> None:
             self.jobs.remove(job)
@@ -149,6 +150,8 @@ class TranslateLogic:
             temporaryFolder=self.temporaryFolder,
             silence_s=self.silence_s if silence_s is None else silence_s,
             grace_s=grace_s,
+            staying=None if key is None else self.staying,
+            key=key,
         )
         self.jobs.append(job)
         job.start()
@@ -172,10 +175,10 @@ class TranslateLogic:
                 results of nodes are added to the scene.
             onProgress, onDone: called with the Batch; at the end batch.table is the summary, or
                 None if the scene was closed in the meantime.
-            options: model, steps, seed, samples, device, modelFolder, sampler, as `start`.
+            options: model, modelFolder, errorMap and the options of `start`.
 
-        What fails is noted, and the next begins; batch.cancel() ends it and keeps what is finished.
-        Raises the MIDiffusionError for what would fail in every item, with nothing started.
+        A failed item is noted, and the next begins; batch.cancel() keeps finished results. Raises
+        the MIDiffusionError that every item would raise, with nothing started.
         """
 
         items = batchItems(self, sources, outputFolder, options)
@@ -225,25 +228,26 @@ class TranslateLogic:
             job.abandon()  # does something only after an interruption
 
     def abandonAll(self) -> None:
-        """End every job at once: the module or the application goes away."""
+        """End every job and worker at once: the module or the application goes away."""
         for job in list(self.jobs):
             job.abandon()
+        self.staying.end()
 
     def request(
         self,
         model: str | Path = DEFAULT_MODEL,
-        steps: int | None = None,
-        seed: int = 0,
-        samples: int = 1,
-        device: str = "auto",
         modelFolder: str | Path | None = None,
-        sampler: str | None = None,
+        **options: Any,
     ) -> tuple[ModelCard, dict[str, Any]]:
         """The model's card and the fields of job.json, arguments as `start`.
 
         Raises InvalidParameter, UnknownModel, InvalidCard, LicenceNotAccepted.
         """
-        checkNumbers(steps, seed, samples, device)
+        chosen = TranslationOptions(**options)
+        if not is_device(chosen.device):
+            raise InvalidParameter(
+                f"Device is {chosen.device}: it must be auto, cpu, mps, cuda or cuda:<number>."
+            )
         entry = registry.find(model, modelFolder)
         card = entry.card
         assert card is not None  # registry.find returns readable cards only
@@ -251,14 +255,9 @@ class TranslateLogic:
             raise LicenceNotAccepted(
                 f"Not translated: the licence of '{card.title}' was not accepted."
             )
-        return card, {
-            "model": str(entry.folder.resolve()),
-            "steps": None if steps is None else int(steps),
-            "seed": int(seed),
-            "samples": int(samples),
-            "sampler": sampler,
-            "device": device,
-        }
+        folder = None if modelFolder is None else str(Path(modelFolder).expanduser().resolve())
+        place = {"model": str(entry.folder.resolve()), "model_folder": folder}
+        return card, {**place, **asdict(chosen)}
 
     def _job(
         self,
@@ -268,11 +267,13 @@ class TranslateLogic:
         onProgress: Callable[[WorkerProgress], object] | None,
         onDone: Callable[[TranslationJob], object] | None,
         output: Any,
+        errorMap: bool,
     ) -> TranslationJob:
         checkOutput(output, sourceNode)
         try:
             source = volumeFromNode(sourceNode)
         except MemoryError as error:
+            self.staying.end()
             size = sourceNode.GetImageData().GetActualMemorySize() << 10  # VTK counts in KiB
             raise memory.shortage(size, memory.peak_bytes()) from error
         place = Place.of(sourceNode)
@@ -287,13 +288,20 @@ class TranslateLogic:
         job = TranslationJob(
             source,
             parameters,
-            lambda result: addResult(place, card, result, output),
+            lambda result: addResult(place, card, result, output, errorMap),
             onProgress,
             finished,
             launcher=self.launcher,
             temporaryFolder=self.temporaryFolder,
             silence_s=self.silence_s,
+            staying=self.staying,
+            key=workerKey(parameters),
         )
         observer = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, lambda *_: job.cancel())
         self.jobs.append(job)
         return job
+
+
+def workerKey(parameters: Mapping[str, Any]) -> str:
+    """What a worker is kept for: another model or device gets a new one."""
+    return f"{parameters['model']} {parameters['device']}"

@@ -61,6 +61,7 @@ class qMRMLNodeComboBox(_Widget):
         self._types: list[str] = []
         self._options = {"children": True, "none": False, "add": True, "remove": True}
         self._noneDisplay = "None"
+        self._attributes: dict[str, tuple[str, Any]] = {}  # by node class
         self._scene: Any = None
         self._tags: list[tuple[Any, int]] = []
         self._nodes: list[Any] = []
@@ -109,6 +110,11 @@ class qMRMLNodeComboBox(_Widget):
             self.currentNodeChanged.emit(node)
             self.currentNodeIDChanged.emit("" if node is None else node.GetID())
 
+    def addAttribute(self, nodeType: str, name: str, value: Any = None) -> None:
+        """Offer nodes of this class only if they have the attribute (with this value)."""
+        self._attributes[nodeType] = (name, value)
+        self._refresh()
+
     def nodeCount(self) -> int:
         return len(self._nodes)
 
@@ -144,6 +150,11 @@ class qMRMLNodeComboBox(_Widget):
     def _offered(self, node: Any) -> bool:
         if node.GetHideFromEditors():
             return False
+        name, value = self._attributes.get(node.GetClassName(), ("", None))
+        if name:
+            found = node.GetAttribute(name)
+            if found is None or value not in (None, found):
+                return False
         if self._options["children"]:
             return any(node.IsA(name) for name in self._types)
         return node.GetClassName() in self._types

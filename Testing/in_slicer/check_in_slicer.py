@@ -187,7 +187,7 @@ class Check:
     def sampleData(self) -> None:
         if importlib.util.find_spec("SampleData") is None:
             raise unittest.SkipTest("the Sample Data module is not there")
-        from MIDiffusionTranslateLib.sampledata import CATEGORY, registerSampleData
+        from MIDiffusionTranslateLib.setup.sample_data import CATEGORY, registerSampleData
 
         registerSampleData()  # as the end of start-up does where the module is loaded by then
         self.expect(len(self.slicer.modules.sampleDataSources[CATEGORY]) >= 2)
@@ -206,7 +206,6 @@ class Check:
         self.slicer.mrmlScene.Clear()
         ui = self.ready()
         self.picture("2-panel-ready")
-        self.widget._parameterNode.steps = 4
         ui.translateButton.click()
         longest = self.wait(lambda: self.widget.panel.job is None, 600)
         self.report.environment["longest turn of the event loop"] = f"{longest:.3f} s"
@@ -241,9 +240,8 @@ class Check:
         self.wait(lambda: process.poll() is not None, 10)
 
     def start(self) -> Any:
-        """A long translation that has made some progress."""
+        """A translation that has made some progress."""
         ui = self.ready()
-        self.widget._parameterNode.steps, self.widget._parameterNode.samples = 100, 16
         ui.translateButton.click()
         self.wait(lambda: ui.progressBar.value > 0 or self.widget.panel.job is None, 300)
         self.expect(self.widget.panel.job is not None, ui.statusLabel.text)

@@ -33,7 +33,7 @@ class PanelDriver:
 
     @property
     def widget(self) -> Any:
-        return self.slicer.modules.MIDiffusionTranslateWidget
+        return getattr(self.slicer.modules, "MIDiffusionTranslateWidget", None)
 
     @property
     def panel(self) -> Any:
@@ -71,7 +71,16 @@ class PanelDriver:
 
     def runForever(self) -> None:
         """Parameters of a run that lasts minutes."""
-        self.parameters.steps, self.parameters.samples = 100, 16
+        self.sampling(100, 16)
+
+    def sampling(self, steps: int, samples: int) -> None:
+        """Choose the quality "Sample"."""
+        self.parameters.quality = type(self.parameters.quality).sample
+        self.parameters.steps, self.parameters.samples = steps, samples
+
+    def standard(self) -> None:
+        """Choose the standard quality."""
+        self.parameters.quality = type(self.parameters.quality).standard
 
     def volumeNodes(self) -> list[Any]:
         return list(self.slicer.util.getNodesByClass("vtkMRMLVolumeNode"))
@@ -80,14 +89,17 @@ class PanelDriver:
         return [node.GetName() for node in self.volumeNodes()]
 
     def workers(self) -> list[str]:
-        """Command lines of the worker processes that are alive and of this test."""
-        lines = []
+        """Command lines of this test's living workers, without the one that is idle."""
+        lines: list[str] = []
+        idle = None if self.widget is None else self.widget.logic.staying.pid
         for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else []:
+            if entry.name == str(idle):
+                continue
             try:
                 command = (entry / "cmdline").read_bytes().decode().replace("\0", " ")
             except OSError:
                 continue
-            if "midiffusion.worker" in command and str(self.handover) in command:
+            if "midiffusion.worker.service" in command and str(self.handover) in command:
                 lines.append(command)
         return lines
 
@@ -102,7 +114,8 @@ class PanelDriver:
         """Nothing runs, nothing is left, and the panel is ready for the next translation."""
         assert self.panel.job is None
         assert self.widget.logic.jobs == []
-        assert not self.widget.logic._timers
+        self.session.process(0.1)
+        assert not self.widget.logic._timer.active
         self.session.wait(lambda: not self.workers(), 30, "the end of the worker process")
         assert list(self.handover.iterdir()) == []
         assert not self.ui.runArea.visible
@@ -133,9 +146,9 @@ def tinyBundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def models(tmp_path: Path, tinyBundle: Path) -> Path:
-    """A folder of models with the tiny one in it, free to change."""
+    """A folder of models with the tiny one and its backbone in it, free to change."""
     folder = tmp_path / "models"
-    shutil.copytree(tinyBundle, folder / "tiny")
+    shutil.copytree(tinyBundle.parent, folder)
     return folder
 
 
@@ -165,7 +178,6 @@ def driver(session: host.Session, models: Path, handover: Path) -> PanelDriver:
     qt.QSettings().setValue("MIDiffusion/Device", "cpu")
     driver = PanelDriver(session, handover)
     driver.parameters.model = "tiny"
-    driver.parameters.steps = 4
     return driver
 
 

@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _photograph(camera: Photographer) -> None:
-    from MIDiffusionTranslateLib.install import Dependencies
+    from MIDiffusionTranslateLib.setup.packages import Dependencies
 
     import MIDiffusionTranslate
 
@@ -137,12 +137,9 @@ def _photograph(camera: Photographer) -> None:
     camera.take("8-cancelling")
     camera.wait(lambda: panel.job is None)
     camera.take("9-cancelled")
-    parameters.samples = 2
     ui.translateButton.click()
     camera.wait(lambda: panel.job is None)
     camera.take("10-done")
-    ui.agreementButton.click()
-    camera.take("11-agreement-added")
     _photograph_comparison(camera)
     _photograph_batch(camera)
     with tempfile.TemporaryDirectory() as folder:
@@ -177,13 +174,12 @@ def _photograph_batch(camera: Photographer) -> None:
     empty = MIDiffusionTranslate.smallSample(8)
     empty.SetName("a series that was not loaded completely")
     slicer.util.updateVolumeFromArray(empty, 0 * slicer.util.arrayFromVolume(empty))
-    camera.widget._parameterNode.samples = 1
     ui.batchSection.collapsed = False
     camera.take("25-batch-ready")
     ui.batchButton.click()
     camera.wait(lambda: "left" in ui.batchProgressLabel.text)
     camera.take("26-batch-running")
-    camera.wait(lambda: batch.batch is None)
+    camera.wait(lambda: batch.job is None)
     camera.take("27-batch-done")
     ui.batchFromSelector.currentIndex = 1
     camera.take("28-batch-folder")
@@ -202,7 +198,7 @@ def _photograph_download(camera: Photographer, folder: Path) -> None:
         server.behaviour = "stall"
         ui.downloadEdit.text = server.url
         ui.downloadButton.click()
-        camera.wait(lambda: ui.downloadBar.value > 0)
+        camera.wait(lambda: ui.downloadBar.value >= 49)
         camera.take("12-downloading")
         ui.downloadButton.click()
         camera.wait(lambda: download.job is None)

@@ -20,6 +20,7 @@ def three(ready: PanelDriver, addVolume: AddVolume) -> PanelDriver:
 
     slicer.util.updateVolumeFromArray(addVolume("Empty"), np.ones((3, 4, 5), np.int16))
     addVolume("T2")
+    ready.parameters.errorMap = False
     ready.ui.batchSection.collapsed = False
     return ready
 
@@ -36,7 +37,7 @@ def tick(driver: PanelDriver, row: int, ticked: bool) -> None:
 
 
 def waitForEnd(driver: PanelDriver) -> None:
-    driver.session.wait(lambda: driver.panel.batch.batch is None, 300, "the end of the batch")
+    driver.session.wait(lambda: driver.panel.batch.job is None, 300, "the end of the batch")
 
 
 def test_a_batch_with_one_bad_item(three: PanelDriver) -> None:
@@ -45,13 +46,21 @@ def test_a_batch_with_one_bad_item(three: PanelDriver) -> None:
     ui.batchButton.click()
     assert ui.batchArea.visible and ui.batchButton.text == "Cancel"
     assert not ui.translateButton.enabled
+    for section in (ui.inputsSection, ui.outputsSection, ui.advancedSection):
+        assert not section.enabled  # what is changed now would have no effect
     assert "Several volumes are being translated" in ui.translateButton.toolTip
     waitForEnd(three)
     assert listed(three) == ["done: T1", "failed: Empty", "done: T2"]
     status = ui.batchStatusLabel.text
     assert status.startswith("2 of 3 translated, 1 failed. Empty: ")
     assert "constant" in status and "table 'MIDiffusion batch'" in status
-    assert three.volumes() == ["T1", "Empty", "T2", "T1 [synthetic FLAIR]", "T2 [synthetic FLAIR]"]
+    assert three.volumes() == [
+        "T1",
+        "Empty",
+        "T2",
+        "Synthetic FLAIR of T1",
+        "Synthetic FLAIR of T2",
+    ]
     assert ui.translateButton.enabled
     three.assertIdle()
 
@@ -78,6 +87,28 @@ def test_only_what_is_ticked_and_cancel(three: PanelDriver) -> None:
     tick(three, 2, False)
     assert three.ui.batchHintLabel.text == "Tick the volumes to translate."
     assert not three.ui.batchButton.enabled
+
+
+def test_the_list_follows_new_names(three: PanelDriver) -> None:
+    three.slicer.util.getNode("T2").SetName("Renamed")
+    assert listed(three) == ["T1", "Empty", "Renamed"]
+
+
+def test_a_batch_uses_one_worker(three: PanelDriver) -> None:
+    tick(three, 1, False)
+    three.ui.batchButton.click()
+    pids = set()
+
+    def ended() -> bool:
+        job = three.panel.batch.job
+        if job is not None and job._job is not None and job._job._process is not None:
+            pids.add(job._job._process.pid)
+        return job is None
+
+    three.session.wait(ended, 300)
+    assert listed(three) == ["done: T1", "Empty", "done: T2"]
+    assert len(pids) == 1
+    three.assertIdle()
 
 
 def test_closing_the_scene_ends_a_batch(three: PanelDriver) -> None:

@@ -27,7 +27,7 @@ def test_a_result_is_compared_and_the_figures_kept(compared: PanelDriver) -> Non
 
     ui = compared.ui
     status = compared.status
-    assert ui.comparedSelector.currentNode().GetName() == "T1 [synthetic FLAIR]"  # by itself
+    assert ui.comparedSelector.currentNode().GetName() == "Synthetic FLAIR of T1"  # by itself
     ui.compareButton.click()
     assert ui.compareButton.text == "Cancel"
     assert not ui.referenceSelector.enabled
@@ -41,6 +41,21 @@ def test_a_result_is_compared_and_the_figures_kept(compared: PanelDriver) -> Non
     assert f"SSIM {float(table.GetCellText(0, 2)):.3f}," in ui.comparisonLabel.text
     assert ui.compareButton.text == "Compare"
     compared.assertIdle()
+
+
+def test_a_result_is_offered_that_came_while_another_module_was_shown(
+    ready: PanelDriver,
+) -> None:
+    ready.sampling(20, 1)
+    ready.click()
+    ready.waitForProgress()
+    ready.representation.exit()
+    ready.waitForEnd()
+    ready.representation.enter()
+    selector = ready.ui.comparedSelector
+    assert selector.currentNode().GetName() == "Synthetic FLAIR of T1"
+    names = [selector.nodeFromIndex(n).GetName() for n in range(selector.nodeCount())]
+    assert names == ["Synthetic FLAIR of T1"]  # not the error map, which is no result
 
 
 def test_a_comparison_can_be_cancelled_and_repeated(compared: PanelDriver) -> None:
@@ -57,14 +72,17 @@ def test_a_comparison_can_be_cancelled_and_repeated(compared: PanelDriver) -> No
     assert compared.workers() == []
     compared.session.process(0.2)
     assert ui.comparisonStatusLabel.text == ""
-    assert ui.compareButton.toolTip == "Select the volume to judge."
+    assert ui.compareButton.toolTip == "Select the result to judge."
     compared.assertIdle()
 
 
 def test_what_is_wrong_is_told(ready: PanelDriver, addVolume: Callable[..., Any]) -> None:
     ui, parameters = ready.ui, ready.parameters
     assert not ui.compareButton.enabled
-    parameters.comparedVolume = parameters.sourceVolume
+    assert ui.comparisonHintLabel.text == "Select the result to judge."
+    addVolume("T2")
+    assert ui.comparedSelector.nodeCount() == 0  # neither is a result
+    parameters.comparedVolume = parameters.sourceVolume  # by a script
     assert ui.compareButton.toolTip == "Select a real volume as reference."
     parameters.referenceVolume = addVolume("FLAIR")
     ui.compareButton.click()

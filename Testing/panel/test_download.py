@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundles import saveTiny
+from bundles import changeCard, saveTiny
 from bundleserver import BundleServer, serving
 from panel.conftest import PanelDriver
 
@@ -47,9 +48,31 @@ def startStalled(driver: PanelDriver, server: BundleServer) -> Any:
     return job
 
 
+def test_a_stalled_download_shows_what_has_arrived(
+    ready: PanelDriver, server: BundleServer, otherBundle: Path, models: Path
+) -> None:
+    """Weights of many chunks: all but the first arrive within a tenth of a second."""
+    weights = otherBundle / "weights.safetensors"
+    before, data = weights.read_bytes(), bytes(2 << 20)
+    weights.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    changeCard(otherBundle, weights_sha256=digest, weights_bytes=len(data))
+    try:
+        startStalled(ready, server)
+        ready.session.wait(lambda: ready.ui.downloadBar.value >= 49, 5)
+        assert ready.ui.downloadBar.value <= 51
+        ready.ui.downloadButton.click()
+        waitForEnd(ready)
+        assertNothingLeft(ready, models)
+    finally:
+        weights.write_bytes(before)
+        digest = hashlib.sha256(before).hexdigest()
+        changeCard(otherBundle, weights_sha256=digest, weights_bytes=len(before))
+
+
 def assertNothingLeft(driver: PanelDriver, models: Path) -> None:
     driver.assertIdle()
-    assert [path.name for path in models.iterdir()] == ["tiny"]
+    assert {path.name for path in models.iterdir()} == {"tiny", "backbone"}
     assert not driver.ui.downloadBar.visible
     assert driver.ui.downloadButton.text == "Download" and driver.ui.downloadEdit.enabled
 
@@ -72,7 +95,7 @@ def test_a_downloaded_model_can_be_chosen(
     start(ready, server)
     waitForEnd(ready)
     assert ready.status == "Downloaded: 'other' can be chosen as target now."
-    assert {path.name for path in models.iterdir()} == {"tiny", "other"}
+    assert {path.name for path in models.iterdir()} == {"tiny", "backbone", "other"}
     assert "Other" in [
         ready.ui.modelSelector.itemText(row) for row in range(ready.ui.modelSelector.count)
     ]

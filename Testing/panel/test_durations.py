@@ -7,27 +7,28 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import TINY
-from midiffusion.card import ModelCard
+from midiffusion.models.card import ModelCard
 
+SHARE = 25 / 9  # of the work, with 20 evaluations in place of four views
 AXIAL = np.diag([-1.5, -1.5, 4.0])
 
 
 @pytest.fixture
 def durations(session: Any) -> Any:
     import qt
-    from MIDiffusionTranslateLib.durations import Durations
-    from MIDiffusionTranslateLib.parameters import ComputerSettings
+    from MIDiffusionTranslateLib.panel.durations import Durations
+    from MIDiffusionTranslateLib.settings import ComputerSettings
 
     return Durations(ComputerSettings(qt.QSettings()))
 
 
 def card(**changes: Any) -> ModelCard:
-    values = {**TINY, "pixel_mm": 1.5, "default_steps": 20, "seconds_per_slice": {}, **changes}
+    values = {**TINY, "pixel_mm": 1.5, "seconds_per_slice": {}, **changes}
     return ModelCard.from_dict(values)
 
 
 def work(evaluations: int, slices: int = 10, model: ModelCard | None = None) -> Any:
-    from MIDiffusionTranslateLib.durations import Work
+    from MIDiffusionTranslateLib.panel.durations import Work
 
     return Work.of(AXIAL, (128, 128, slices), model or card(), evaluations)
 
@@ -42,7 +43,7 @@ def run(
 ) -> float:
     """A run on a computer with these seconds, the latter two for a standard slice; returns how
     long it took."""
-    from MIDiffusionTranslateLib.durations import RunClock
+    from MIDiffusionTranslateLib.panel.durations import RunClock
 
     now = [start + 0.4 * once * asked.standardSlices]  # maps
     clock = RunClock(asked, lambda: now[0])
@@ -64,11 +65,11 @@ def test_start_slices_and_evaluations_are_told_apart(
     run(durations, work(20), start=3.0)
     asked = work(evaluations, slices)
     truth = 4.0 + slices * (0.01 * evaluations + 0.035)
-    assert durations.foretold(card(), asked, "cpu") == {"": pytest.approx(truth)}
+    assert durations.estimate(card(), asked, "cpu") == {"": pytest.approx(truth)}
 
 
 def test_larger_slices_take_longer_and_other_axes_count_the_same(durations: Any) -> None:
-    from MIDiffusionTranslateLib.durations import Work
+    from MIDiffusionTranslateLib.panel.durations import Work
 
     asked = work(5)
     larger = Work.of(AXIAL, (256, 256, 10), card(), 5)
@@ -81,24 +82,29 @@ def test_larger_slices_take_longer_and_other_axes_count_the_same(durations: Any)
 
 def test_models_of_one_network_share_what_was_measured(durations: Any) -> None:
     run(durations, work(20))
-    other = card(id="other", title="Other", sigma_max=40.0)
-    assert "" in durations.foretold(other, work(20), "cpu")
-    assert durations.foretold(other, work(20), "cuda") == {}
-    larger = card(network={"channels": [64, 64], "embedding": 16})
-    assert durations.foretold(larger, work(20), "cpu") == {}
+    other = card(id="other", title="Other", contrast="t2")
+    assert "" in durations.estimate(other, work(20), "cpu")
+    assert durations.estimate(other, work(20), "cuda") == {}
+    larger = card(backbone_sha256="1" * 64)
+    assert durations.estimate(larger, work(20), "cpu") == {}
 
 
 def test_before_the_first_run_the_card_tells(durations: Any) -> None:
     model = card(seconds_per_slice={"one device": 0.5, "another": 0.05})
-    seconds = durations.foretold(model, work(20), "cpu")
-    assert seconds == {"one device": pytest.approx(2 + 5.0), "another": pytest.approx(2 + 0.5)}
+    seconds = durations.estimate(model, work(20), "cpu")
+    assert seconds == {
+        "one device": pytest.approx(2 + 5.0 * SHARE),
+        "another": pytest.approx(2 + 0.5 * SHARE),
+    }
     # Other numbers of evaluations: what is done once to a slice stays.
-    quick = durations.foretold(model, work(1), "cpu")["one device"]
-    assert quick == pytest.approx(2 + 5.0 * 6 / 25)
+    quick = durations.estimate(model, work(1), "cpu")["one device"]
+    assert quick == pytest.approx(2 + 5.0 * 6 / 9)
     # The start has been measured with another network: the card's figures rest on it.
     run(durations, work(20), start=9.0)
-    larger = card(network={"channels": [64, 64]}, seconds_per_slice={"one device": 0.5})
-    assert durations.foretold(larger, work(20), "cpu") == {"one device": pytest.approx(9 + 5.0)}
+    larger = card(backbone_sha256="1" * 64, seconds_per_slice={"one device": 0.5})
+    assert durations.estimate(larger, work(20), "cpu") == {
+        "one device": pytest.approx(9 + 5.0 * SHARE)
+    }
 
 
 def test_one_slow_run_is_soon_forgotten(durations: Any) -> None:
@@ -106,7 +112,7 @@ def test_one_slow_run_is_soon_forgotten(durations: Any) -> None:
     run(durations, work(20), start=20.0, once=0.35, evaluation=0.1)
     for _ in range(6):
         run(durations, work(20))
-    (seconds,) = durations.foretold(card(), work(20), "cpu").values()
+    (seconds,) = durations.estimate(card(), work(20), "cpu").values()
     assert seconds == pytest.approx(usual, rel=0.2)
 
 
@@ -114,8 +120,8 @@ def test_a_run_of_one_batch_and_damaged_settings_teach_nothing(durations: Any) -
     import qt
 
     run(durations, work(1))
-    assert durations.foretold(card(), work(1), "cpu") == {}
+    assert durations.estimate(card(), work(1), "cpu") == {}
     for text in ("nan", "-1", "soon", "inf"):
         qt.QSettings().setValue("MIDiffusion/Seconds/cpu/Start", text)
-        seconds = durations.foretold(card(seconds_per_slice={"d": 0.5}), work(20), "cpu")
-        assert seconds == {"d": pytest.approx(2 + 5.0)}
+        seconds = durations.estimate(card(seconds_per_slice={"d": 0.5}), work(20), "cpu")
+        assert seconds == {"d": pytest.approx(2 + 5.0 * SHARE)}

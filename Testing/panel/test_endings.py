@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -10,18 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from bundles import changeCard
 from midiffusion.errors import WorkerDied
-from MIDiffusionTranslateLib.process import Launcher, WorkerProcess
+from MIDiffusionTranslateLib.worker.process import Launcher, WorkerProcess
 from panel.conftest import MODULE, PanelDriver
 from scene.launching import Spy
 
 
 def after(line: str) -> Launcher:
     """What starts the worker after one line of Python."""
-    script = f"import sys\n{line}\nfrom midiffusion import worker\nworker.main(sys.argv[1:])"
+    service = "from midiffusion.worker import service"
+    script = f"import sys\n{line}\n{service}\nservice.main(sys.argv[1:])"
     environment = {**os.environ, "PYTHONPATH": str(MODULE.parent)}
 
     def launch(folder: Path) -> WorkerProcess:
@@ -36,7 +34,9 @@ def test_a_warning_of_the_worker_is_told_with_the_result(ready: PanelDriver) -> 
     ready.run()
     ready.assertIdle()
     assert ready.status.startswith("Done in ")
-    assert ready.status.endswith("not for diagnosis. The source looks unlike a head.")
+    assert ready.status.endswith("not for diagnosis.")
+    assert ready.ui.warningLabel.visible
+    assert "The source looks unlike a head." in ready.ui.warningLabel.text
 
 
 def test_a_hanging_worker_is_ended(ready: PanelDriver) -> None:
@@ -97,29 +97,26 @@ def test_a_model_that_has_gone_since_it_was_listed(
     assert ready.volumes() == ["T1"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [("stripes", "don't look like the model's training images"), ("noise", "is very noisy")],
-)
-def test_a_source_that_is_no_head_is_translated_with_a_warning(
-    ready: PanelDriver, models: Path, kind: str, sentence: str
+def test_the_messages_of_a_failed_worker_can_be_read_and_copied(
+    ready: PanelDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The shipped model's knowledge of heads, in the tiny model's card; the source is a box."""
-    flair = MODULE.parent / "Resources" / "Models" / "flair" / "card.json"
-    changeCard(models / "tiny", familiar=json.loads(flair.read_text("utf-8"))["familiar"])
-    ready.panel.chooser.list()
-    source = ready.parameters.sourceVolume
-    image = ready.slicer.util.arrayFromVolume(source)
-    if kind == "noise":
-        image[:] = np.random.default_rng(0).integers(300, 900, image.shape)
-    else:
-        image[:] = np.indices(image.shape)[1] % 7 * 100 + 300
-    ready.slicer.util.arrayFromVolumeModified(source)
+    import qt
+
+    ui, logic = ready.ui, ready.widget.logic
+    assert not ui.detailsSection.visible
+    good = logic.launcher
+    logic.launcher = after("sys.stderr.write('loud trouble\\n'); raise SystemExit(3)")
     ready.run()
     ready.assertIdle()
-    assert ready.status.startswith("Done in ")
-    assert sentence in ready.status
-    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+    assert "exit status 3" in ready.status
+    assert ui.detailsSection.visible and ui.detailsSection.collapsed
+    assert "loud trouble" in ui.detailsText.plainText
+    assert any("loud trouble" in message for message in caplog.messages)  # Slicer's log
+    ui.copyDetailsButton.click()
+    assert "loud trouble" in qt.QApplication.clipboard().text()
+    logic.launcher = good
+    ready.run()
+    assert not ui.detailsSection.visible
 
 
 def test_the_memory_of_the_device_is_shown_where_it_is_chosen(ready: PanelDriver) -> None:

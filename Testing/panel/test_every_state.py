@@ -24,9 +24,7 @@ def bring(driver: PanelDriver, state: str) -> Any:
     """The job of a translation that stays in this state, since nobody polls it any more."""
     driver.click()
     job = driver.panel.job
-    for timer in driver.widget.logic._timers:
-        timer.stop()
-    driver.widget.logic._timers.clear()
+    driver.widget.logic._timer.stop()
     if state == "cancelling":
         driver.click()
     elif state == "loading":
@@ -48,7 +46,7 @@ def test_an_ending_in_a_state(
     ready: PanelDriver, state: str, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if state == "preparing":
-        monkeypatch.setattr("MIDiffusionTranslateLib.jobfolder._PART", 1)  # a slice at a time
+        monkeypatch.setattr("MIDiffusionTranslateLib.worker.folder._PART", 1)  # a slice at a time
     before, job = nodes(ready), bring(ready, state)
     assert ready.ui.translateButton.enabled == (state != "cancelling")
     if ending == "cancel":
@@ -81,12 +79,12 @@ def test_a_batch_goes_on_without_the_worker_it_lost(
     ready.ui.batchSection.collapsed = False
     before = ready.volumes()
     ready.ui.batchButton.click()
-    first = ready.panel.batch.batch.items[0]
-    os.kill(ready.panel.batch.batch._job._process.pid, signal.SIGKILL)
+    first = ready.panel.batch.job.items[0]
+    os.kill(ready.panel.batch.job._job._process.pid, signal.SIGKILL)
     ready.session.wait(lambda: first.state != "running", 60)
     assert first.state == "failed" and "ended from outside" in first.message
     ready.ui.batchButton.click()
-    ready.session.wait(lambda: ready.panel.batch.batch is None, 60)
+    ready.session.wait(lambda: ready.panel.batch.job is None, 60)
     assert ready.ui.batchStatusLabel.text.startswith(
         "0 of 2 translated, 1 failed, 1 not translated, because it was cancelled. T1: "
     )

@@ -36,6 +36,40 @@ def test_the_first_image_is_preselected(driver: PanelDriver, addVolume: AddVolum
     assert driver.ui.translateButton.enabled
 
 
+def test_the_image_in_the_views_is_preselected_and_never_a_synthetic_one(
+    driver: PanelDriver, addVolume: AddVolume
+) -> None:
+    driver.representation.exit()
+    addVolume("Synthetic").SetAttribute("MIDiffusion.synthetic", "1")
+    driver.representation.enter()
+    assert driver.parameters.sourceVolume is None
+    driver.representation.exit()
+    addVolume("First")
+    shown = addVolume("Shown")
+    view = driver.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    view.SetBackgroundVolumeID(shown.GetID())
+    driver.representation.enter()
+    assert driver.parameters.sourceVolume is shown
+
+
+def test_an_empty_scene_offers_the_sample_head(driver: PanelDriver) -> None:
+    assert driver.ui.sampleButton.visible
+    driver.ui.sampleButton.click()
+    assert driver.parameters.sourceVolume.GetName() == "Head T1"
+    assert not driver.ui.sampleButton.visible
+    assert driver.ui.translateButton.enabled
+
+
+def test_steps_samples_and_seed_belong_to_sampling(ready: PanelDriver) -> None:
+    ready.ui.qualitySelector.currentIndex = 0
+    assert not ready.ui.errorMapCheckBox.enabled  # one view has none
+    boxes = (ready.ui.stepsSlider, ready.ui.samplesBox, ready.ui.seedBox)
+    assert not any(box.enabled for box in boxes)
+    ready.ui.qualitySelector.currentIndex = 2
+    ready.ui.advancedSection.enabled = True
+    assert all(box.enabled for box in boxes)
+
+
 def test_an_image_loaded_later_enables_translate(driver: PanelDriver, addVolume: AddVolume) -> None:
     import slicer
 
@@ -59,7 +93,9 @@ def test_device_and_folder_are_the_computer_s_and_inputs_the_scene_s(
     ready.ui.stepsSlider.value = 33
     ready.ui.seedBox.value = 5
     ready.ui.samplesBox.value = 3
-    ready.ui.samplerSelector.currentIndex = 2
+    ready.ui.sourceKindSelector.currentIndex = 2
+    ready.ui.qualitySelector.currentIndex = 2
+    ready.ui.errorMapCheckBox.checked = False
     ready.ui.deviceSelector.currentIndex = 2
     scene = slicer.mrmlScene
     scene.SetSaveToXMLString(1)
@@ -78,19 +114,14 @@ def test_device_and_folder_are_the_computer_s_and_inputs_the_scene_s(
     assert ready.ui.stepsSlider.value == 33
     assert ready.ui.seedBox.value == 5
     assert ready.ui.samplesBox.value == 3
-    assert ready.ui.samplerSelector.currentText == "Predictor-corrector (stochastic)"
+    assert ready.ui.sourceKindSelector.currentText == "CT"
+    assert ready.ui.qualitySelector.currentText == "Sample: drawn by diffusion"
+    assert not ready.ui.errorMapCheckBox.checked
     assert ready.parameters.sourceVolume.GetName() == "T1"
     assert ready.parameters.model == "tiny"
     assert ready.ui.sourceSelector.currentNode().GetName() == "T1"
     assert ready.ui.deviceSelector.currentIndex == 2
     assert ready.ui.modelFolderEdit.text == str(models)
-
-
-def test_the_sampler_s_choices_are_those_there_are() -> None:
-    from midiffusion.samplers import SAMPLERS
-    from MIDiffusionTranslateLib.parameters import Sampler
-
-    assert {choice.value for choice in Sampler} == {"default", *SAMPLERS}
 
 
 def test_an_unexpected_failure_to_start_is_told(ready: PanelDriver) -> None:

@@ -11,38 +11,49 @@ from panel.conftest import PanelDriver
 
 
 def test_the_card_in_words(driver: PanelDriver) -> None:
-    assert "MR FLAIR" in driver.ui.cardLabel.text
-    assert "any, axial slices" in driver.ui.cardLabel.text
-    assert "Apache-2.0" in driver.ui.cardLabel.text
-    for part in ("tests", "never trained", "CPU 2 s", "5 mm"):
-        assert part in driver.ui.cardLabel.toolTip
+    assert "For: head, any." in driver.ui.cardLabel.text
+    assert "never trained" not in driver.ui.cardLabel.text
+    driver.ui.cardLabel.linkActivated.emit("#")  # About this model
+    for part in ("tests", "never trained", "CPU 2 s", "5 mm", "Apache-2.0"):
+        assert part in driver.ui.cardLabel.text
 
 
-def test_choosing_a_model_sets_its_default_steps(driver: PanelDriver, models: Path) -> None:
-    saveTiny(models / "other", id="other", title="Other", default_steps=9)
-    driver.panel.chooser.list()
-    driver.parameters.steps = 50
-    titles = [driver.ui.modelSelector.itemText(i) for i in range(driver.ui.modelSelector.count)]
-    driver.ui.modelSelector.currentIndex = titles.index("Other")
-    assert driver.parameters.model == "other"
-    assert driver.parameters.steps == 9
-    assert driver.ui.stepsSlider.value == 9
+@pytest.fixture
+def nothingShipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the models of the test's own folder."""
+    monkeypatch.setattr("midiffusion.models.registry.shipped_folder", lambda: tmp_path / "none")
 
 
 def test_a_fresh_scene_s_target_is_the_default_and_a_choice_stays(
-    ready: PanelDriver, models: Path
+    nothingShipped: None, ready: PanelDriver, models: Path
 ) -> None:
     saveTiny(models / "a-first", id="a-first", title="First by name")
     ready.representation.exit()
     ready.representation.enter()
     assert ready.parameters.model == "tiny"
     ready.slicer.mrmlScene.Clear()
-    assert ready.parameters.model == "flair"  # as of the console's translate()
-    changeCard(shutil.copytree(models / "tiny", models / "flair"), id="flair", sigma_max=-1)
+    assert ready.parameters.model == "a-first"  # there is no default
+    shutil.copytree(models / "tiny", models / "flair")
+    changeCard(models / "flair", id="flair")
     ready.panel.chooser.list()
-    assert ready.parameters.model == "flair"  # a choice stays, whatever becomes of it
+    assert ready.parameters.model == "a-first"  # a choice stays
     ready.slicer.mrmlScene.Clear()
-    assert ready.parameters.model == "a-first"  # a default that can't be used is none
+    assert ready.parameters.model == "flair"  # as of the console's translate()
+
+
+def test_a_permissive_licence_is_preselected_and_others_are_marked(
+    nothingShipped: None, driver: PanelDriver, models: Path
+) -> None:
+    saveTiny(models / "flair", id="flair", title="Restricted", non_commercial=True)
+    driver.panel.chooser.list()
+    driver.slicer.mrmlScene.Clear()
+    assert driver.parameters.model == "tiny"
+    selector = driver.ui.modelSelector
+    assert "Restricted (non-commercial)" in [
+        selector.itemText(row) for row in range(selector.count)
+    ]
+    driver.parameters.model = "flair"
+    assert "Non-commercial use only (Apache-2.0)." in driver.ui.cardLabel.text
 
 
 def test_a_model_that_is_not_here(ready: PanelDriver) -> None:
@@ -52,9 +63,9 @@ def test_a_model_that_is_not_here(ready: PanelDriver) -> None:
 
 
 def test_a_broken_card(ready: PanelDriver, models: Path) -> None:
-    changeCard(models / "tiny", sigma_max=-1)
+    changeCard(models / "tiny", pixel_mm=-1)
     ready.panel.chooser.list()
-    ready.assertDisabled("field 'sigma_max'")
+    ready.assertDisabled("field 'pixel_mm'")
     texts = [ready.ui.modelSelector.itemText(i) for i in range(ready.ui.modelSelector.count)]
     assert "tiny (not usable)" in texts
 
@@ -69,7 +80,7 @@ def test_a_bundle_copied_into_the_folder_appears_when_the_module_is_entered(
     selector = ready.ui.modelSelector
     assert "Other" in [selector.itemText(i) for i in range(selector.count)]
     assert selector.currentText == "Tiny FLAIR"
-    assert ready.parameters.model == "tiny" and ready.parameters.steps == 4
+    assert ready.parameters.model == "tiny"
     assert ready.status == "Done."
 
 

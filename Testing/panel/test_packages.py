@@ -24,7 +24,7 @@ class Machine:
         self.asked: list[str] = []
 
     def dependencies(self) -> Any:
-        from MIDiffusionTranslateLib.install import Dependencies
+        from MIDiffusionTranslateLib.setup.packages import Dependencies
 
         return Dependencies(
             found=lambda name: name in self.packages,
@@ -90,7 +90,7 @@ def test_a_declined_installation() -> None:
 
 def _dependencies(monkeypatch: pytest.MonkeyPatch, failure: str) -> Any:
     """With torch and nothing else, where Slicer's own installation ends in this failure."""
-    from MIDiffusionTranslateLib.install import Dependencies
+    from MIDiffusionTranslateLib.setup.packages import Dependencies
 
     def fail(requirements: object, requester: str) -> None:
         raise RuntimeError(failure)
@@ -141,7 +141,7 @@ def test_versions_of_torch(version: str, old: bool) -> None:
 def test_the_version_of_torch_is_that_of_its_metadata(
     session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from MIDiffusionTranslateLib.install import Dependencies
+    from MIDiffusionTranslateLib.setup.packages import Dependencies
 
     folder = tmp_path / "torch-1.12.0.dist-info"
     folder.mkdir()
@@ -152,7 +152,7 @@ def test_the_version_of_torch_is_that_of_its_metadata(
 
 
 def test_without_the_pytorch_extension(session: Any) -> None:
-    from MIDiffusionTranslateLib.install import Dependencies
+    from MIDiffusionTranslateLib.setup.packages import Dependencies
 
     dependencies = Dependencies(found=lambda name: False, testing=lambda: False)
     with pytest.raises(DependencyMissing, match="Extensions Manager"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,83 @@ def test_no_image_outlives_its_scene(ready: PanelDriver) -> None:
     assert image.Get() is None
 
 
+def imageOf(node: Any) -> Any:
+    """A weak reference to the node's image."""
+    image = vtk.vtkWeakReference()
+    image.Set(node.GetImageData())
+    return image
+
+
+def test_no_result_outlives_its_scene(ready: PanelDriver) -> None:
+    ready.run()
+    images = [imageOf(node) for node in ready.volumeNodes()]
+    assert len(images) == 3
+    ready.slicer.mrmlScene.Clear()
+    ready.session.process(0.1)
+    gc.collect()
+    assert [image.Get() for image in images] == [None] * 3
+
+
+def test_no_removed_result_stays_in_memory(ready: PanelDriver) -> None:
+    ready.run()
+    result = ready.slicer.util.getNode("Synthetic FLAIR of T1")
+    image = imageOf(result)
+    ready.slicer.mrmlScene.RemoveNode(result.GetDisplayNode())  # which refers to the image
+    ready.slicer.mrmlScene.RemoveNode(result)
+    del result
+    gc.collect()
+    assert image.Get() is None
+
+
+def test_no_result_of_a_batch_outlives_its_scene(ready: PanelDriver, addVolume: AddVolume) -> None:
+    addVolume("T2")
+    ready.ui.batchSection.collapsed = False
+    ready.ui.batchButton.click()
+    ready.session.wait(lambda: ready.panel.batch.job is None, 300)
+    images = [imageOf(node) for node in ready.volumeNodes()]
+    assert len(images) == 6
+    ready.slicer.mrmlScene.Clear()
+    gc.collect()
+    assert [image.Get() for image in images] == [None] * 6
+
+
+def test_no_source_of_a_cancelled_job_outlives_its_scene(
+    ready: PanelDriver, addVolume: AddVolume
+) -> None:
+    ready.parameters.outputVolume = addVolume("Mine")
+    ready.runForever()
+    ready.click()
+    ready.waitForProgress()
+    ready.click()
+    ready.waitForEnd(60)
+    images = [imageOf(node) for node in ready.volumeNodes()]
+    ready.slicer.mrmlScene.Clear()
+    gc.collect()
+    assert [image.Get() for image in images] == [None] * 2
+
+
+@pytest.fixture
+def modulesRestored() -> Iterator[None]:
+    """The library's modules are afterwards those that the other tests have imported."""
+    own = ("midiffusion", "MIDiffusionTranslateLib")
+    before = {name: m for name, m in sys.modules.items() if name.partition(".")[0] in own}
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def test_a_reload_takes_library_and_panel_anew(ready: PanelDriver, modulesRestored: None) -> None:
+    import MIDiffusionTranslateLib.panel.panel as before
+
+    ready.widget.onReload()
+    after = sys.modules["MIDiffusionTranslateLib.panel.panel"]
+    assert after is not before
+    assert type(ready.panel) is after.TranslatePanel
+    ready.run()
+    ready.assertIdle()
+
+
 def test_folders_that_can_t_be(driver: PanelDriver, models: Path) -> None:
     ui, training = driver.ui, driver.widget.training
     ui.batchSection.collapsed = training.ui.trainSection.collapsed = False
@@ -98,11 +176,11 @@ def test_a_folded_section_looks_at_no_folder(
     driver: PanelDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network folder of the last training may make the panel wait."""
-    from MIDiffusionTranslateLib import trainsection
+    from MIDiffusionTranslateLib.panel import train_section
 
     training, looked = driver.widget.training, []
     training.ui.trainDataEdit.text = str(tmp_path)
-    monkeypatch.setattr(trainsection, "existingFolder", looked.append)
+    monkeypatch.setattr(train_section, "existingFolder", looked.append)
     driver.representation.enter()
     assert looked == []
     training.ui.trainSection.collapsed = False

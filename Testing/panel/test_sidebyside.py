@@ -43,6 +43,7 @@ def test_side_by_side_and_back(layout: Any, ready: PanelDriver) -> None:
 
     box = ready.ui.sideBySideCheckBox
     assert not box.visible
+    ready.parameters.errorMap = False
     ready.run()
     source, result = ready.volumeNodes()
     before = state(ready)

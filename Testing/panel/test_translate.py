@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from panel.conftest import ROOT, PanelDriver
 
+RESULTS = ["Synthetic FLAIR of T1", "Error map of synthetic FLAIR of T1"]
 AddVolume = Callable[..., Any]
 
 
@@ -31,11 +32,10 @@ def test_a_click_translates(ready: PanelDriver) -> None:
         return ready.panel.job is None
 
     view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
-    ready.parameters.steps = 13
-    ready.ui.samplerSelector.currentIndex = 3
+    ready.sampling(13, 2)
     ready.ui.seedBox.value = 7
-    # 6 slices of a quarter of 128 x 128 pixels, 2 s each at 4 steps, and 2 s of start
-    seconds = 2 + 6 * 2 / 4 * (13 + 5) / (4 + 5)
+    # 6 slices of a quarter of 128 x 128 pixels, 2 s each with four views, and 2 s of start
+    seconds = 5 * round((2 + 6 * 2 / 4 * (4 + 13 * 2 + 5) / (4 + 5)) / 5)
     assert ready.ui.estimateLabel.text == f"about {seconds:.0f} s on CPU"
     ready.click()
     job = ready.panel.job
@@ -47,16 +47,16 @@ def test_a_click_translates(ready: PanelDriver) -> None:
     assert len(ticks) > 20  # the event loop went on
     ready.assertIdle()
     assert ready.status.startswith("Done in ")
-    assert "'T1 [synthetic FLAIR]'" in ready.status
+    assert "'Synthetic FLAIR of T1'" in ready.status
     assert "not for diagnosis" in ready.status
-    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+    assert ready.volumes() == ["T1", *RESULTS, "Deviation of synthetic FLAIR of T1"]
     node = ready.volumeNodes()[1]
-    said = {key: node.GetAttribute(f"MIDiffusion.{key}") for key in ("steps", "model", "seed")}
-    assert said == {"steps": "13", "model": "tiny", "seed": "7"}
-    assert job.provenance["sampler"] == "heun"
+    found = {key: node.GetAttribute(f"MIDiffusion.{key}") for key in ("steps", "model", "seed")}
+    assert found == {"steps": "13", "model": "tiny", "seed": "7"}
+    assert job.node is node
     assert view.GetBackgroundVolumeID() == ready.parameters.sourceVolume.GetID()
     assert view.GetForegroundVolumeID() == node.GetID()
-    assert "by the last runs here" in ready.ui.estimateLabel.text
+    assert "from earlier runs" in ready.ui.estimateLabel.text
 
 
 def test_a_second_run_gives_a_second_volume(ready: PanelDriver) -> None:
@@ -66,21 +66,22 @@ def test_a_second_run_gives_a_second_volume(ready: PanelDriver) -> None:
     ready.run()
     ready.run()
     ready.assertIdle()
-    values = [slicer.util.arrayFromVolume(node) for node in ready.volumeNodes()[1:]]
+    values = [slicer.util.arrayFromVolume(node) for node in ready.volumeNodes()[1::2]]
     assert np.abs(values[0] - values[1]).max() <= 1e-4 * np.ptp(values[0])
 
 
 def test_samples_also_give_their_standard_deviation(ready: PanelDriver) -> None:
-    ready.parameters.samples = 2
+    ready.sampling(4, 2)
     ready.run()
     ready.assertIdle()
-    assert "Standard deviation: 'T1 [synthetic FLAIR standard deviation]'" in ready.status
-    assert len(ready.volumes()) == 3
+    assert "Deviation: 'Deviation of synthetic FLAIR of T1'" in ready.status
+    assert len(ready.volumes()) == 4
 
 
 def test_a_chosen_output_receives_the_result(ready: PanelDriver, addVolume: AddVolume) -> None:
     import slicer
 
+    ready.parameters.errorMap = False
     output = addVolume("Mine", slices=2)
     output.SetAttribute("DICOM.instanceUIDs", "1.2.3")
     ready.parameters.outputVolume = output
@@ -105,7 +106,7 @@ def test_a_removed_output_is_replaced_by_a_new_volume(
     ready.click()
     slicer.mrmlScene.RemoveNode(output)
     ready.waitForEnd()
-    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+    assert ready.volumes() == ["T1", *RESULTS]
 
 
 def test_cancel(ready: PanelDriver) -> None:
@@ -119,9 +120,9 @@ def test_cancel(ready: PanelDriver) -> None:
     ready.assertIdle()
     assert ready.status == "Cancelled. Nothing was added to the scene."
     assert ready.volumes() == ["T1"]
-    ready.parameters.steps, ready.parameters.samples = 4, 1
+    ready.standard()
     ready.run()
-    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+    assert ready.volumes() == ["T1", *RESULTS]
 
 
 def test_cancel_while_the_worker_starts(ready: PanelDriver) -> None:
@@ -163,9 +164,9 @@ def test_reloading_the_module_ends_the_translation(ready: PanelDriver) -> None:
     ready.assertIdle()
     assert ready.volumes() == ["T1"]
     assert ready.parameters.sourceVolume.GetName() == "T1"
-    ready.parameters.steps, ready.parameters.samples = 4, 1
+    ready.standard()
     ready.run()
-    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+    assert ready.volumes() == ["T1", *RESULTS]
 
 
 def test_leaving_the_application_ends_the_translation(ready: PanelDriver) -> None:
@@ -178,14 +179,14 @@ def test_leaving_the_application_ends_the_translation(ready: PanelDriver) -> Non
 
 
 def test_another_module_may_be_shown_meanwhile(ready: PanelDriver) -> None:
-    ready.parameters.steps = 40
+    ready.sampling(40, 1)
     ready.click()
     ready.waitForProgress()
     ready.representation.exit()
     ready.waitForEnd()
     ready.representation.enter()
     ready.assertIdle()
-    assert ready.volumes() == ["T1", "T1 [synthetic FLAIR]"]
+    assert ready.volumes() == ["T1", *RESULTS]
 
 
 def test_a_killed_worker(ready: PanelDriver) -> None:
@@ -251,7 +252,7 @@ def test_the_module_tests_what_it_can_without_a_package(
     assert module.widgetRepresentation().self().panel is not None
     # It can fail: a panel that doesn't say what is missing, a logic that refuses nothing.
     with monkeypatch.context() as broken:
-        broken.setattr("MIDiffusionTranslateLib.panel.TranslatePanel.obstacle", lambda _: "")
+        broken.setattr("MIDiffusionTranslateLib.panel.panel.TranslatePanel.obstacle", lambda _: "")
         module.widgetRepresentation().self().panel.refresh()
         with pytest.raises(AssertionError):
             slicer.selfTests["MIDiffusionTranslate"]()

@@ -13,7 +13,7 @@ import slicer
 import slicer.util
 from bundles import saveTiny
 from MIDiffusionTranslateLib.logic import TranslateLogic
-from MIDiffusionTranslateLib.translationjob import TranslationJob
+from MIDiffusionTranslateLib.worker.translation import TranslationJob
 from scene.launching import Spy
 from scene.phantoms import OBLIQUE, head, imageOf, vtkMatrix
 
@@ -136,6 +136,6 @@ def untouched(
             return
         assert nodesOf(scene) == before[0]
         assert list(handover.iterdir()) == []
-        assert job is None or (job.node is None and job.uncertaintyNode is None)
+        assert job is None or (job.node is None and job.deviationNode is None)
 
     return check

@@ -21,7 +21,7 @@ def pair(addVolume: Any) -> tuple[Any, Any]:
     reference = addVolume(name="FLAIR")
     data = head().astype(np.float32)
     result = addVolume(data / np.percentile(data[data > 0.03 * data.max()], 99.5) * 1000)
-    result.SetName("T1 [synthetic FLAIR]")
+    result.SetName("Synthetic FLAIR of T1")
     result.SetAttribute("MIDiffusion.intensity", '{"kind": "percentile"}')
     return result, reference
 
@@ -39,12 +39,12 @@ def columns(table: Any) -> list[str]:
 def test_only_results_can_be_compared(
     addVolume: Any, logic: Any, spy: Spy, tinyModel: Path
 ) -> None:
-    """The deviation and the agreement look like results, but their numbers are no intensities."""
+    """The deviation and the error map look like results, but their numbers are no intensities."""
     source = addVolume()
-    job = logic.start(source, model=tinyModel, steps=1, samples=2)
+    job = logic.start(source, model=tinyModel, errorMap=True, steps=2, samples=2)
     logic.wait(job)
     started = len(spy.processes)
-    for node in (job.uncertaintyNode, job.addAgreement()):
+    for node in (job.deviationNode, job.errorMapNode):
         with pytest.raises(InvalidVolume, match="no result"):
             logic.compare(node, source)
     assert len(spy.processes) == started
@@ -57,7 +57,7 @@ def test_figures_go_to_one_table(
     result, reference = pair
     table = logic.compare(result, reference)
     assert columns(table)[:4] == ["Result", "Reference", "SSIM", "PSNR (dB)"]
-    assert table.GetCellText(0, 0) == "T1 [synthetic FLAIR]"
+    assert table.GetCellText(0, 0) == "Synthetic FLAIR of T1"
     assert table.GetCellText(0, 1) == "FLAIR"
     assert float(table.GetCellText(0, 2)) > 0.99
     assert float(table.GetCellText(0, columns(table).index("Covered (%)"))) == 100

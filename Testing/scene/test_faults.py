@@ -12,14 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from midiffusion.errors import (
-    DiskFull,
-    OutOfMemory,
-    UnwritableTarget,
-    WorkerDied,
-)
+from midiffusion.errors import DiskFull, OutOfMemory, UnwritableTarget, WorkerDied
 from MIDiffusionTranslateLib.logic import TranslateLogic
-from MIDiffusionTranslateLib.process import pythonInterpreter
+from MIDiffusionTranslateLib.worker.folder import JobFolder
+from MIDiffusionTranslateLib.worker.process import pythonInterpreter
 from scene.launching import Spy, launchScript
 from scene.phantoms import head
 from scene.test_worker import isAlive
@@ -162,8 +158,8 @@ def test_no_memory_for_torch(
 FULL = """
 import resource, sys
 from pathlib import Path
-import midiffusion.model, midiffusion.tasks.translate
-from midiffusion import worker
+import midiffusion.pipeline.translate, midiffusion.worker.tasks.translate
+from midiffusion.worker import service as worker
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -177,7 +173,8 @@ def test_no_memory_for_the_volume(
 ) -> None:
     import slicer
 
-    source = addVolume(np.tile(head((16, 100, 100)), (1, 16, 16)))
+    fine = np.diag([0.1, 0.1, 3.0, 1.0])
+    source = addVolume(np.tile(head((16, 100, 100)), (1, 16, 16)), fine)
     size = slicer.util.arrayFromVolume(source).nbytes
     untouched()
     logic.launcher = lambda folder: launchScript(folder, FULL, size // 2)
@@ -219,7 +216,7 @@ def test_an_unexpected_fault_while_preparing(
 ) -> None:
     source, ended = addVolume(), []
     untouched()
-    monkeypatch.setattr("MIDiffusionTranslateLib.jobfolder.JobFolder.writeArray", raising(fault))
+    monkeypatch.setattr(JobFolder, "writeArray", raising(fault))
     job = logic.start(source, tinyModel, onDone=ended.append)
     assert job.state == "failed"
     assert job.error.code == code
@@ -250,8 +247,8 @@ def test_malformed_events_go_to_the_log(
     addVolume: Any, logic: Any, tinyModel: Path, waitFor: Any
 ) -> None:
     script = (
-        "import sys\nfrom midiffusion import worker\nprint(*sys.argv[2:], sep='\\n', flush=True)\n"
-        "worker.main(sys.argv[1:2])"
+        "import sys\nfrom midiffusion.worker import service\n"
+        "print(*sys.argv[2:], sep='\\n', flush=True)\nservice.main(sys.argv[1:2])"
     )
     logic.launcher = lambda folder: launchScript(folder, script, *MALFORMED)
     job = logic.start(addVolume(), tinyModel, steps=1)
@@ -334,7 +331,7 @@ def test_a_result_that_the_scene_can_t_take(
     untouched()
 
     monkeypatch.setattr(
-        "MIDiffusionTranslateLib.scene._putBeside", raising(RuntimeError("no room"))
+        "MIDiffusionTranslateLib.scene.volumes._putBeside", raising(RuntimeError("no room"))
     )
     with pytest.raises(Exception, match="could not be added to the scene .no room"):
         logic.translate(source, tinyModel, steps=1)

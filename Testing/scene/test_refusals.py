@@ -21,10 +21,10 @@ from midiffusion.errors import (
 from scene.launching import Spy
 
 PARAMETERS = {
-    "steps 0": ({"steps": 0}, InvalidParameter, "Steps is 0"),
-    "steps 2.5": ({"steps": 2.5}, InvalidParameter, "Steps is 2.5"),
-    "no samples": ({"samples": 0}, InvalidParameter, "Samples is 0"),
-    "negative seed": ({"seed": -1}, InvalidParameter, "Seed is -1"),
+    "steps 0": ({"steps": 0}, InvalidParameter, "steps is 0"),
+    "steps 2.5": ({"steps": 2.5}, InvalidParameter, "steps is 2.5"),
+    "no samples": ({"samples": 0}, InvalidParameter, "samples is 0"),
+    "negative seed": ({"seed": -1}, InvalidParameter, "seed is -1"),
     "device": ({"device": "gpu"}, InvalidParameter, "Device is gpu"),
     "model": ({"model": "no-such-model"}, UnknownModel, "no model 'no-such-model'"),
 }

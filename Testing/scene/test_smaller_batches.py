@@ -16,8 +16,9 @@ SLICES = 4
 # one: no machine has that much, so torch raises what it raises when memory is short.
 SHORT = """
 import sys, torch
-from midiffusion import batching, worker
-from midiffusion.network import UNet
+from midiffusion.runtime import batching
+from midiffusion.worker import service as worker
+from midiffusion.diffusion.network import UNet
 batching._CPU_BATCH = 4
 forward = UNet.forward
 def short(self, x, *arguments, **named):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from midiffusion import __version__, registry
+from midiffusion import __version__
+from midiffusion.models import registry
 from scene.phantoms import OBLIQUE, head, ijkToRAS, parentMatrix, vtkMatrix
 
 SLANTED = np.array(
@@ -34,21 +35,18 @@ def moved(scene: Any, addVolume: Any) -> Any:
 
 def test_the_shipped_model_translates(scene: Any, moved: Any, logic: Any, flair: Path) -> None:
     seen = []
-    node = logic.translate(moved, flair, steps=3, seed=3, samples=2, onProgress=seen.append)
+    node = logic.translate(moved, flair, views=3, onProgress=seen.append)
     card = registry.find(flair).card
     assert card is not None
     assert node.GetScene() is scene
     assert node.GetClassName() == "vtkMRMLScalarVolumeNode"
-    assert node.GetName() == "T1 [synthetic FLAIR]"
+    assert node.GetName() == "Synthetic FLAIR of T1"
     attributes = {
         "model": "flair",
         "weightsSHA256": card.weights_sha256,
         "version": __version__,
-        "steps": "3",
-        "seed": "3",
-        "samples": "2",
-        "sampler": "dpmpp_2m",
-        "detailMm": "25.0",
+        "views": "3",
+        "steps": "1",
         "source": "T1",
         "synthetic": "1",
     }
@@ -85,11 +83,11 @@ def test_start_reports_back(
     assert job.state == "done"
     assert job.error is None
     assert ended == [job]
-    assert job.node.GetName() == "T1 [synthetic FLAIR]"
-    deviation = slicer.util.arrayFromVolume(job.uncertaintyNode)
+    assert job.node.GetName() == "Synthetic FLAIR of T1"
+    deviation = slicer.util.arrayFromVolume(job.deviationNode)
     assert deviation.min() >= 0
     assert deviation.max() > 0
-    assert "standard deviation" in job.uncertaintyNode.GetName()
+    assert job.deviationNode.GetName() == "Deviation of synthetic FLAIR of T1"
     pictures = [preview for preview in previews if preview is not None]
     assert pictures
     assert pictures[-1].ndim == 2
@@ -139,7 +137,7 @@ def test_a_saved_scene_brings_everything_back(
         scene.Clear(0)
         scene.SetURL(str(path))
         assert scene.Connect()
-    again = scene.GetFirstNodeByName("T1 [synthetic FLAIR]")
+    again = scene.GetFirstNodeByName("Synthetic FLAIR of T1")
     assert (
         attributes.items()
         <= {name: again.GetAttribute(name) for name in again.GetAttributeNames()}.items()

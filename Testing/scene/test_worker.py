@@ -22,11 +22,11 @@ from scene.launching import LIBRARY
 def launch(folder: Path, run: str | None = None) -> subprocess.Popen[bytes]:
     """The worker on a folder; `run` is the body of a function run(folder, channel, watch)."""
     if run is None:
-        command = ["-m", "midiffusion.worker", str(folder)]
+        command = ["-m", "midiffusion.worker.service", str(folder)]
     else:
         body = "\n".join("    " + line for line in run.splitlines())
         script = (
-            "import os, sys, time\nfrom midiffusion import worker\n"
+            "import os, sys, time\nfrom midiffusion.worker import service as worker\n"
             f"def run(folder, channel, watch):\n{body}\n"
             f"worker.run = run\nworker.main([{str(folder)!r}])\n"
         )
@@ -143,7 +143,7 @@ def test_work_with_something_to_save_gets_the_time(tmp_path: Path) -> None:
 
 def test_a_stdin_that_never_was_is_no_cancel(tmp_path: Path) -> None:
     script = (
-        "import time\nfrom midiffusion import worker\n"
+        "import time\nfrom midiffusion.worker import service as worker\n"
         "worker.run = lambda *_: time.sleep(3)\n"
         f"worker.main([{str(tmp_path)!r}])\n"
     )

@@ -1,0 +1,1 @@
+"""The presenters of the module panel and the texts they show."""

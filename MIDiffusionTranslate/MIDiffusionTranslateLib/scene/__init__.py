@@ -1,0 +1,1 @@
+"""Volumes, results, tables and comparisons in the MRML scene. Main thread only."""

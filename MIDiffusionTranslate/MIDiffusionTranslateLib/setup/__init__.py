@@ -1,0 +1,1 @@
+"""Packages, licences, dialogs and sample data: what the first use needs."""

@@ -1,0 +1,1 @@
+"""The worker process seen from the application: its folder, its pipes, its jobs and events."""
