@@ -117,7 +117,8 @@ def test_every_model_is_installed_with_card_and_weights(root: Path):
     models = [p for p in (root / "MIDiffusionTranslate/Resources/Models").iterdir() if p.is_dir()]
     assert models
     for model in models:
-        for name in ("card.json", "weights.safetensors"):
+        described = "config.json" if model.name == "backbone" else "card.json"
+        for name in (described, "weights.safetensors"):
             assert f"Resources/Models/{model.name}/{name}" in resources
 
 
@@ -152,9 +153,10 @@ def test_sample_data_are_found_where_cmake_puts_them(
     target = Path(line.group(1).rstrip(")").replace("${" + variable + "}", str(modules)))
     assert target.is_relative_to(modules)
     (target / "SampleData").mkdir(parents=True)
-    source = modules / "MIDiffusionTranslateLib" / "sampledata.py"
-    source.parent.mkdir()
-    shutil.copy(root / "MIDiffusionTranslate" / "MIDiffusionTranslateLib" / source.name, source)
+    name = Path("MIDiffusionTranslateLib/setup/sample_data.py")
+    source = modules / name
+    source.parent.mkdir(parents=True)
+    shutil.copy(root / "MIDiffusionTranslate" / name, source)
     monkeypatch.setitem(sys.modules, "slicer", types.ModuleType("slicer"))
     i18n = types.ModuleType("slicer.i18n")
     i18n.tr = str  # type: ignore[attr-defined]
@@ -221,6 +223,14 @@ def test_every_library_package_is_packaged(root: Path, pyproject: dict[str, Any]
     }
     declared = set(pyproject["tool"]["setuptools"]["packages"])
     assert declared == packages | {"midiffusion.bundles"}
+
+
+def test_research_stays_outside_of_what_ships(root: Path, pyproject: dict[str, Any]):
+    shipped_scripts, resources = shipped(root / "MIDiffusionTranslate")
+    assert not [name for name in (*shipped_scripts, *resources) if "research" in name]
+    texts = [path.read_text("utf-8") for path in root.rglob("CMakeLists.txt")]
+    assert not [text for text in texts if "research/" in text]
+    assert not [name for name in pyproject["tool"]["setuptools"]["packages"] if "research" in name]
 
 
 def test_versions_agree(root: Path):

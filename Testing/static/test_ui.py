@@ -107,7 +107,7 @@ def test_every_control_says_what_it_is_for(widgets: dict[str, ElementTree.Elemen
 def test_every_parameter_has_its_widget(
     module: Path, everyWidget: dict[str, ElementTree.Element]
 ) -> None:
-    source = (module / "MIDiffusionTranslateLib/parameters.py").read_text(encoding="utf-8")
+    source = (module / "MIDiffusionTranslateLib/settings.py").read_text(encoding="utf-8")
     declared = next(
         {item.target.id for item in node.body if isinstance(item, ast.AnnAssign)}  # type: ignore[union-attr]
         for node in ast.walk(ast.parse(source))
@@ -152,14 +152,28 @@ def test_the_code_names_only_widgets_there_are(
     module: Path, everyWidget: dict[str, ElementTree.Element]
 ) -> None:
     called = set()
-    for file in (module / "MIDiffusionTranslateLib").glob("*.py"):
+    for file in (module / "MIDiffusionTranslateLib").rglob("*.py"):
         called |= set(re.findall(r"\bui\.(\w+)", file.read_text(encoding="utf-8")))
     assert len(called) > 30
     assert called <= set(everyWidget)
 
 
+def moduleFiles(module: Path) -> list[Path]:
+    """The Python files of the Slicer side."""
+    folder = module / "MIDiffusionTranslateLib"
+    return [module / "MIDiffusionTranslate.py", *sorted(folder.rglob("*.py"))]
+
+
+def test_no_two_modules_have_one_name(module: Path) -> None:
+    names = [file.stem for file in moduleFiles(module) if file.stem != "__init__"]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_user_text_is_never_formatted_before_it_is_translated(module: Path) -> None:
-    files = [module / "MIDiffusionTranslate.py", *(module / "MIDiffusionTranslateLib").glob("*.py")]
+    files = [
+        module / "MIDiffusionTranslate.py",
+        *(module / "MIDiffusionTranslateLib").rglob("*.py"),
+    ]
     calls = 0
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -173,7 +187,10 @@ def test_user_text_is_never_formatted_before_it_is_translated(module: Path) -> N
 
 def test_the_module_s_files_need_nothing_but_slicer_to_be_imported(module: Path) -> None:
     allowed = {"slicer", "vtk", "qt", "ctk", "numpy", "midiffusion", "MIDiffusionTranslateLib"}
-    for file in (module / "MIDiffusionTranslate.py", *module.glob("MIDiffusionTranslateLib/*.py")):
+    for file in (
+        module / "MIDiffusionTranslate.py",
+        *module.glob("MIDiffusionTranslateLib/**/*.py"),
+    ):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             names = []
             if isinstance(node, ast.Import):
