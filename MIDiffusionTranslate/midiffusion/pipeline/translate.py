@@ -111,10 +111,9 @@ def translate(
     try:
         with reproducible():
             for step in STEPS:
-                if step.name in options.without or not step.applies(case):
-                    continue
-                figures = step.run(case)
-                case.records.append(StepRecord(step.name, asdict(step), figures))  # type: ignore[call-overload]
+                if step.name not in options.without and step.applies(case):
+                    parameters = asdict(step)  # type: ignore[call-overload]
+                    case.records.append(StepRecord(step.name, parameters, step.run(case)))
                 for name in step.releases:
                     setattr(case, name, None)
     except (RuntimeError, MemoryError) as failure:
