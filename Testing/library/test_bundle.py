@@ -110,7 +110,6 @@ def test_shortage_of_memory_does_not_blame_the_file(bundle, monkeypatch):
         load_model(bundle)
 
 
-@pytest.mark.skipif(not registry.available(), reason="no models are shipped")
 @pytest.mark.parametrize("name", [entry.id for entry in registry.available()])
 def test_shipped_models_load(name):
     found = read_bundle(name)

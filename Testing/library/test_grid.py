@@ -167,19 +167,6 @@ def test_refusals():
         SliceGrid.of(Volume(volume.data, np.diag([1, 300.0, 1, 1])), 1.0, "axial", 8)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_weighted_sum_lies_where_its_parts_lie(seed):
-    rng = np.random.default_rng(seed)
-    matrix = oblique(rng, (1.1, 2.0, 3.5), left_handed=bool(seed % 2))
-    data = rng.random((9, 30, 40)).astype(np.float32)
-    grid = SliceGrid.of(Volume(data, matrix), 2.2, ("axial", "coronal")[seed // 2], 8)
-    constant, slope, square = rng.random((3, *grid.shape)).astype(np.float32)
-    weights = np.stack([constant, slope, square], axis=1)
-    made = grid.sum_to_volume(iter(weights), lambda plane: [plane, plane**2], data)
-    parts = grid.to_volume(constant), grid.to_volume(slope), grid.to_volume(square)
-    np.testing.assert_allclose(made, parts[0] + parts[1] * data + parts[2] * data**2, atol=1e-5)
-
-
 @pytest.mark.parametrize("tilt", [15, -25])
 @pytest.mark.parametrize("thin", [False, True])
 def test_slices_of_a_tilted_gantry_are_cut_in_their_own_plane(tilt, thin):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from midiffusion.images.anatomy import (
-    air_through_slices,
     deeper_than,
     grow,
     head_of,
@@ -77,18 +76,6 @@ def test_air_is_reached_from_the_edge_round_every_corner(share):
         parts, _ = ndimage.label(mask)
         edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
         assert np.array_equal(each > 0, np.isin(parts, edge[edge > 0]))
-
-
-@pytest.mark.parametrize("share", [0.25, 0.4, 0.6])
-def test_air_is_reached_through_other_slices(share):
-    """From the edges of slices, not from the first and last of them."""
-    rng = np.random.default_rng(6)
-    image = np.where(rng.random((9, 24, 32)) < share, 0.01, 0.5).astype(np.float32)
-    found = air_through_slices(torch.from_numpy(image)[:, None], 0.03)[:, 0].numpy()
-    parts, _ = ndimage.label(image <= 0.03)
-    edges = [parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]]
-    outside = np.unique(np.concatenate([edge.ravel() for edge in edges]))
-    assert np.array_equal(found > 0, np.isin(parts, outside[outside > 0]))
 
 
 def test_a_slice_of_more_than_a_million_pixels():

@@ -177,37 +177,6 @@ def test_percentile_map_and_its_inverse():
     np.testing.assert_array_equal(PercentileIntensity(unit=50).inverse([0.0, 1.0]), [0, 50])
 
 
-@pytest.mark.parametrize(
-    ("bright", "alone", "gain"),
-    [
-        (1.1, 1.0, 1.0),
-        (0.76, 1.0, 1.0),
-        (0.375, 0.0, 1.0),
-        (0.375, 0.5, 1.5),
-        (0.375, 1.0, 2.0),
-        (0.01, 1.0, 2.5),
-    ],
-)
-def test_a_brain_is_brought_to_where_heads_are_and_a_head_is_left(bright, alone, gain):
-    y, x = np.mgrid[:200, :200] - 100
-    brain = np.where(np.hypot(x, y) < 60, 0.9 * bright, 0.0)
-    brain[np.hypot(x, y) < 20] = bright
-    mapping = PercentileIntensity()
-    assert mapping.gain(brain, alone) == pytest.approx(gain, rel=1e-3)
-    assert mapping.gain(np.tile(brain, (60, 1, 1)), alone) == pytest.approx(gain, rel=1e-3)
-    assert mapping.gain(np.zeros((3, 4)), 1) == HounsfieldIntensity().gain(0.3 * brain, 1) == 1
-
-
-def test_bone_is_taken_out_of_hounsfield_units_alone():
-    made = HounsfieldIntensity().forward(np.array([-1000.0, 30, 59, 61, 1200]))[0]
-    HounsfieldIntensity().take_bone_out(made)
-    kept = HounsfieldIntensity().inverse(made)
-    np.testing.assert_allclose(kept, [-1000, 30, 59, 60, 60], atol=1e-2)
-    bright = np.array([0.1, 1.2], np.float32)
-    PercentileIntensity().take_bone_out(bright)
-    np.testing.assert_array_equal(bright, np.array([0.1, 1.2], np.float32))
-
-
 def test_hounsfield_map_and_its_inverse():
     units, span = HounsfieldIntensity().forward(np.array([-3024, -1000, 0, 2060, 3000]))
     np.testing.assert_allclose(units, [0, 0, 1000 / 3060, 1, 1], rtol=1e-6)

@@ -45,6 +45,7 @@ def test_listing_and_verifying_needs_no_torch(root, make_bundle):
 
 def test_every_shipped_model_is_sound(root):
     shipped = registry.available()
+    assert {entry.id for entry in shipped} == {"t1", "t2", "pd", "flair", "ct"}
     folders = {
         p.parent for p in (root / "MIDiffusionTranslate/Resources/Models").glob("*/card.json")
     }

@@ -62,13 +62,6 @@ def head_of(slices: Tensor, above: float = AIR) -> Tensor:
     return 1 - reached_from_edge((slices <= above).to(slices))
 
 
-def deep_in_head(slices: Tensor, mm: float, pixel_mm: float) -> Tensor:
-    """1 where the head of an MR is deeper than `mm` below its surface, else 0; where the image
-    ends, the head does. slices: [S, 1, H, W], model units; the result is like it."""
-    head = head_of(F.pad(slices, (1, 1, 1, 1)), 2 * AIR)  # noise may be above the level of air
-    return shrink(head, round(mm / pixel_mm))[..., 1:-1, 1:-1]
-
-
 def deeper_than(slices: Tensor, pixels: Tensor) -> Tensor:
     """Where the head is deeper than `pixels` [S] below its surface: 1, else 0; like `slices`.
 
@@ -151,28 +144,6 @@ def _largest(mask: Tensor) -> Tensor:
     sizes.scatter_add_(1, flat, torch.ones_like(sizes[:, :pixels]))
     sizes[:, 0] = 0
     return (flat == sizes.argmax(dim=1, keepdim=True)).view_as(mask).to(mask.dtype) * mask
-
-
-def air_through_slices(slices: Tensor, above: float) -> Tensor:
-    """1 where a stack [S, 1, H, W] is air, no brighter than `above`, that is connected to the air
-    round the head, in its own slice or by way of its neighbours, else 0; like `slices`."""
-    air = (slices <= above).to(slices)
-    found = reached_from_edge(air)
-    enclosed = air - found
-    there = range(len(slices))
-    grew = True
-    while grew:
-        grew = False
-        # Up and down again: a sinus opens within a few slices of where it is closed.
-        for step, order in ((-1, there[1:]), (1, there[-2::-1])):
-            for at in order:
-                touched = found[at + step] * enclosed[at]
-                if touched.any():
-                    opened = connected(touched[None], enclosed[at][None])[0]
-                    found[at] += opened
-                    enclosed[at] -= opened
-                    grew = True
-    return found
 
 
 def reached_from_edge(air: Tensor) -> Tensor:

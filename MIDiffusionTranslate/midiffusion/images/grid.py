@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,23 +153,6 @@ class SliceGrid:
         for source, target in zip(slices, self._turned(data), strict=True):
             target[:] = self._back(source)
         return data
-
-    def sum_to_volume(
-        self,
-        weights: Iterable[np.ndarray],
-        terms: Callable[[np.ndarray], Sequence[np.ndarray]],
-        data: np.ndarray,
-    ) -> np.ndarray:
-        """weights[0] + sum of weights[1:] * terms(data), float32 [k, j, i]: the weights of one
-        slice after the other, each [terms + 1, rows, columns], are brought to the source's own
-        grid, where data [k, j, i] lies."""
-        result = np.empty(self.source_shape, np.float32)
-        planes = zip(weights, self._turned(data), self._turned(result), strict=True)
-        for (constant, *others), source, target in planes:
-            target[:] = self._back(constant)
-            for weight, term in zip(others, terms(source), strict=True):
-                target += self._back(weight) * term
-        return result
 
     def _turned(self, data: np.ndarray) -> np.ndarray:
         """[k, j, i] as slices, rows and columns: a view, which can be filled."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import InvalidCard
-from .recognition import edge_fill, is_ct, some_of
+from .recognition import edge_fill, is_ct
 
 
 def head_mask(data: np.ndarray) -> np.ndarray:
@@ -35,12 +35,6 @@ def _percentile_in_head(data: np.ndarray, percentile: float) -> float:
     return float(np.percentile(data[mask], percentile)) if mask.any() else 1.0
 
 
-# Model units: the high percentile of most results from whole heads (0.7 to 0.9, since a mean of
-# what is likely is not as bright as the brightest).
-_BRIGHT_HEAD = 0.75
-_MOST_GAIN = 2.5  # a brain needs 2; what is darker still is no head
-
-
 @dataclass(frozen=True)
 class PercentileIntensity:
     """MR: the given percentile inside the head is 1 in model units, and nominally `unit` outside
@@ -56,33 +50,12 @@ class PercentileIntensity:
         scale = _percentile_in_head(values, self.percentile)
         return values / np.float32(scale), scale
 
-    def gain(self, data: np.ndarray, brain_alone: float) -> float:
-        """What a result [...] in model units is to be multiplied by, 1 to `_MOST_GAIN`.
-
-        A model makes a brain as bright as it is beside skin and marrow, whether the source has them
-        or not. So where the source shows a brain alone (1; 0: a head; see `skull`), the high
-        percentile is brought up to that of most heads. The result of a whole head has its scale,
-        even if it is dark because the source's fat is suppressed.
-        """
-        bright = _percentile_in_head(some_of(data), self.percentile)
-        if bright <= 0:
-            return 1.0
-        missing = max(_BRIGHT_HEAD / bright - 1, 0.0)
-        return min(1 + brain_alone * missing, _MOST_GAIN)
-
-    def take_bone_out(self, data: np.ndarray) -> None:
-        """Changes nothing: bone has no intensity of its own in MR."""
-
     def inverse(self, data: np.ndarray) -> np.ndarray:
         """Model units -> float32, 1 becomes `unit`."""
         return np.asarray(data, dtype=np.float32) * np.float32(self.unit)
 
     def to_dict(self) -> dict[str, object]:
         return {"kind": self.kind, **asdict(self)}
-
-
-# Above brain and fresh blood but for a clot's middle, below the softest bone.
-_SOFT_TISSUE_HU = 60.0
 
 
 @dataclass(frozen=True)
@@ -98,16 +71,6 @@ class HounsfieldIntensity:
         span = self.high - self.low
         values = (np.asarray(data, dtype=np.float32) - np.float32(self.low)) / np.float32(span)
         return np.clip(values, 0.0, 1.0), span
-
-    def gain(self, data: np.ndarray, brain_alone: float) -> float:
-        """1: Hounsfield units are absolute."""
-        return 1.0
-
-    def take_bone_out(self, data: np.ndarray) -> None:
-        """Brings a result [...] in model units down to soft tissue wherever it is brighter, for a
-        source that has no bone: a model draws a skull round some brains without one."""
-        most, _ = self.forward(np.float32(_SOFT_TISSUE_HU))
-        np.minimum(data, most, out=data)
 
     def inverse(self, data: np.ndarray) -> np.ndarray:
         """Model units -> float32 HU."""

@@ -1,4 +1,4 @@
-"""Working through many slices in slabs and batches that fit into memory."""
+"""Working through many slices in batches that fit into memory."""
 
 from __future__ import annotations
 
@@ -14,18 +14,6 @@ from .memory import is_shortage
 # On a CPU larger batches don't get faster (their maps leave the cache), only slower to cancel.
 _CPU_BATCH = 4
 _GPU_BATCH = 64
-# Where memory has no place of its own on a GPU: 256 slices of 128 x 128, an ordinary volume.
-SLAB_PIXELS = 2**22
-
-
-def even_parts(slices: int, most: int, multiple: int = 1) -> list[slice]:
-    """All slices in their order, in as few parts as possible of at most `most` (1 at least) each:
-    parts of one size, the last a little smaller, multiples of `multiple` where `most` allows it."""
-    multiple = max(1, min(multiple, most))
-    most = max(1, most - most % multiple)
-    even = -(-slices // -(-slices // most))
-    size = -(-even // multiple) * multiple
-    return [slice(start, min(start + size, slices)) for start in range(0, slices, size)]
 
 
 class SliceBatches:
@@ -38,16 +26,6 @@ class SliceBatches:
     def __init__(self, device: torch.device, size: int | None = None) -> None:
         self.device = device
         self.size = size or (_GPU_BATCH if device.type == "cuda" else _CPU_BATCH)
-
-    def slabs(self, like: Tensor, images: int) -> list[slice]:
-        """Slabs of the slices `like` [S, ...] for work that keeps `images` images of each slice on
-        the device. On CUDA half the free memory holds them; elsewhere they are whole batches, so
-        that the batches are the same as without slabs."""
-        pixels = like[0].numel()
-        if self.device.type != "cuda":
-            return even_parts(len(like), SLAB_PIXELS // pixels, self.size)
-        free = free_bytes(self.device) or 0
-        return even_parts(len(like), free // (2 * images * pixels * like.element_size()))
 
     def fit(self, compute: Callable[[slice], Tensor]) -> None:
         """On CUDA: measures what one slice takes and chooses a size that half the free memory
