@@ -31,7 +31,7 @@ _MARK = ATTRIBUTE_PREFIX + "table"
 def beginComparison(
     logic: Any, result: Any, reference: Any, onDone: Callable[[WorkerJob], object]
 ) -> WorkerJob:
-    """Begin to compare; the job's `result` holds the figures of evaluation.comparison.
+    """Begin to compare; the job's `result` holds the figures of midiffusion.compare.
 
     Raises InvalidVolume for volumes that can't be compared.
     """

@@ -5,7 +5,7 @@
 With s = (D - x_sigma) / sigma^2 and grad log p(x_sigma | x0) = (x0 - x_sigma) / sigma^2 the norm
 is || D - x0 ||^2 / sigma^4; EDM's weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 on
 || D - x0 ||^2 gives every noise level a unit loss at the start of training. x0' is the training
-image in the role of the source: its contrast is randomised before (`training.augmentation`).
+image in the role of the source, with its contrast randomised.
 """
 
 from __future__ import annotations

@@ -19,9 +19,6 @@ source only as far as both show the same structure (about 0.35 for a T1 and a FL
 and a copy of the source, which is no translation at all, agrees fully. It is 0 where neither has
 structure, and near the border of the slices it knows little. Heads are symmetric, so left and right
 exchanged is not zero either.
-
-Between MR and CT the source is what the model's LMI maps are made of (see `contrast`): what that
-contrast hides of it counts neither for nor against the result.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ mirror images by its mean and its main axes. From the squared distance to it, pe
 judgements. *Unlike*: the typical slice is further off than training slices are. *Turned*: the
 slices as a whole fit better when turned by a quarter or half turn. Both look at the better half of
 the slices only (under whichever turn), since a volume may show neck and air that no model was
-trained on. What they find and miss is measured in docs/results.md.
+trained on.
 
-Needs numpy alone. All numbers that depend on the training images are in the card, field `familiar`,
-put there by `training.familiarity`.
+Needs numpy alone. All numbers that depend on the training images are in the backbone's
+`config.json`, by plane, from `training.familiarity_statistics`.
 """
 
 from __future__ import annotations
