@@ -15,7 +15,7 @@ Each sampler is one function
     denoise(x, sigma)  estimate of x0, like x; sigma is a Python float
     x                  the start, sigmas[0] times standard normal noise (`VESDE.prior`); any shape.
                        The state keeps its dtype and may be float64 over a float32 network.
-    sigmas             [steps + 1] descending to 0 (process.py), read once: nothing in the loop waits
+    sigmas             [steps + 1] descending to 0 (process), read once: nothing in the loop waits
                        for the device.
     noise(key)         standard normal tensor like x, a pure function of its key; only the
                        stochastic samplers ask for it. Step 1 uses key 1, step 2 key 2, ...; the
