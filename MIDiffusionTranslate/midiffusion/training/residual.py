@@ -31,12 +31,14 @@ class ResidualTrainingConfig(LoopConfig):
         sigma_data: root mean square of the residual, model units.
         log_sigma: mean and standard deviation of ln sigma, the noise levels of the loss.
         highest_sigma: largest noise level.
+        noises: noise levels for each prepared image; preparing one costs as much as a step on it.
         lmi, heads: settings of the condition and of the sources.
     """
 
     sigma_data: float = 0.1
     log_sigma: tuple[float, float] = (-2.2, 1.0)
     highest_sigma: float = 0.6
+    noises: int = 4
     lmi: LMISettings = field(default_factory=lambda: LMISettings(source=True))
     heads: SyntheticHeads = field(default_factory=SyntheticHeads)
 
@@ -109,8 +111,11 @@ class ResidualTraining(TrainingRun):
     def losses(self) -> Tensor:
         """Eq. 12 with EDM's weight, [1]."""
         config, g = self.settings, self.generator
-        parts = [self._batch(t, config.batch // len(self.targets)) for t in self.targets]
-        x0, source, maps, mean = (torch.cat(part) for part in zip(*parts, strict=True))
+        share = config.batch // (len(self.targets) * config.noises)
+        parts = [self._batch(t, share) for t in self.targets]
+        x0, source, maps, mean = (
+            torch.cat(part).repeat(config.noises, 1, 1, 1) for part in zip(*parts, strict=True)
+        )
         count = len(x0)
         middle, width = config.log_sigma
         sigma = (middle + width * torch.randn(count, generator=g)).exp()
