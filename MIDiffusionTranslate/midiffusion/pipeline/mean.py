@@ -24,7 +24,12 @@ from .look import apply_look
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean over the views, with air where the source shows air."""
+    """The mean over the views, with air where the source shows air.
+
+    air: what is darker is air, model units; the mean of 3 x 3 pixels of noisy air reaches 0.04.
+    """
+
+    air: float = 0.045
 
     name: ClassVar[str] = "mean"
     releases: ClassVar[tuple[str, ...]] = ()
@@ -59,13 +64,12 @@ class Mean:
             case.spread = np.sqrt(squares, out=squares)
         return {"views": len(case.views)}
 
-    @staticmethod
-    def _head(stack: Stack) -> Tensor:
+    def _head(self, stack: Stack) -> Tensor:
         """1 in the source's head, [S, 1, H, W], on the CPU."""
         slices = stack.slices.cpu()
         # Noise may be above the level of air; its means are not.
         smooth = F.avg_pool2d(slices, 3, 1, 1, count_include_pad=False)
-        return torch.cat([head_of(part) for part in smooth.split(8)])
+        return torch.cat([head_of(part, self.air) for part in smooth.split(8)])
 
     @staticmethod
     def _drawn(case: Case, stack: Stack, view: View) -> Tensor:
