@@ -15,8 +15,6 @@ from midiffusion.images.io import write_volume
 from midiffusion.images.volume import Volume
 from midiffusion.pipeline.target import TargetModel, load_model
 
-# Of the LMI layer: estimators that are no record of another code, and both search sets.
-BOTH = pytest.mark.parametrize("estimator", ["kde", "shannon"])
 SEARCH = pytest.mark.parametrize("search", ["none", "shift"])
 
 

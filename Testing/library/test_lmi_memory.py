@@ -1,4 +1,4 @@
-"""kde and shannon never hold all joint densities at once."""
+"""The layer never holds all joint densities at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from library.conftest import BOTH, related_images
+from library.conftest import related_images
 from midiffusion.lmi import LocalMutualInformation
 
 
-@BOTH
 @pytest.mark.parametrize("gradient", [False, True])
-def test_no_joint_histogram_outlives_its_tile(estimator: str, gradient: bool) -> None:
+def test_no_joint_histogram_outlives_its_tile(gradient: bool) -> None:
     """No tensor, kept or passing, is of the size of all joint densities."""
     u, v = related_images(1, 1, 40, 40)
     limit = u.numel() * 27 * 27 // 4
@@ -27,7 +26,7 @@ def test_no_joint_histogram_outlives_its_tile(estimator: str, gradient: bool) ->
             sizes.append(out.numel() if isinstance(out, torch.Tensor) else 0)
             return out
 
-    layer = LocalMutualInformation(estimator)
+    layer = LocalMutualInformation()
     kept = []
     with (
         Sizes(),
@@ -49,7 +48,7 @@ def status(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(x.split()[1]) * 1024 for x in lines if x.startswith(field))
 
-layer = LocalMutualInformation("ESTIMATOR")
+layer = LocalMutualInformation()
 u, v = torch.rand(2, 1, 1, 256, 256)
 u.requires_grad_(GRADIENT)
 part = layer(u[..., :9, :9], v[..., :9, :9])
@@ -67,7 +66,7 @@ print(status("VmHWM") - idle)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("gradient", [False, True])
 def test_peak_of_a_fresh_process_is_far_below_all_joint_histograms(gradient: bool) -> None:
-    code = MEMORY.replace("ESTIMATOR", "shannon").replace("GRADIENT", str(gradient))
+    code = MEMORY.replace("GRADIENT", str(gradient))
     path = str(Path(__file__).parents[2] / "MIDiffusionTranslate")
     done = subprocess.run(
         [sys.executable, "-c", code],

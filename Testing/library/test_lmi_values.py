@@ -1,4 +1,4 @@
-"""The values of kde and shannon: those of loops over pixels and samples, in tiles or not."""
+"""The values of the layer: those of loops over pixels and samples, in tiles or not."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from library.conftest import BOTH, SEARCH, related_images
-from midiffusion.errors import InvalidParameter
+from library.conftest import SEARCH, related_images
 from midiffusion.lmi import LocalMutualInformation
 from midiffusion.lmi.definition import definition
 
@@ -41,27 +40,7 @@ def kde_entropies(p: list[float], q: list[float], h: float, w: float) -> tuple[f
     return tuple(totals)
 
 
-def shannon_entropies(p: list[float], q: list[float], h: float, w: float) -> tuple[float, ...]:
-    def spread(value: float, width: float) -> np.ndarray:
-        if value > 1:
-            value = 1 + width * (1 - math.exp(-(value - 1) / width))
-        if value < 0:
-            value = -width * (1 - math.exp(value / width))
-        mass = np.array([math.exp(-((value - b / 26) ** 2) / (2 * width**2)) for b in range(27)])
-        return mass / mass.sum()
-
-    joint = np.zeros((27, 27))
-    for a, b in zip(p, q, strict=True):
-        joint += np.outer(spread(a, h), spread(b, w)) / len(p)
-
-    def entropy(density: np.ndarray) -> float:
-        return -sum(x * math.log(x) for x in density.ravel() if x > 0)
-
-    return entropy(joint.sum(1)), entropy(joint.sum(0)), entropy(joint)
-
-
 def oracle(
-    estimator: str,
     u: np.ndarray,
     v: np.ndarray,
     size: int = 3,
@@ -71,13 +50,12 @@ def oracle(
     search: str = "none",
     normalised: bool = True,
 ) -> np.ndarray:
-    entropies = {"kde": kde_entropies, "shannon": shannon_entropies}[estimator]
     shifts = list(itertools.product((-1, 0, 1), repeat=2)) if search == "shift" else [(0, 0)]
     result = np.full(u.shape, -np.inf)
     border = np.pad(v, size * dilation, mode="edge")
     for (y, x), (dy, dx) in itertools.product(np.ndindex(u.shape), shifts):
         moved = patch(border, y + dy + size * dilation, x + dx + size * dilation, size, dilation)
-        h_u, h_v, h_joint = entropies(
+        h_u, h_v, h_joint = kde_entropies(
             patch(u, y, x, size, dilation), moved, h, math.sqrt(h**2 + sigma**2)
         )
         information = max(h_u + h_v - h_joint, 0.0)
@@ -87,7 +65,6 @@ def oracle(
     return result
 
 
-@BOTH
 @pytest.mark.parametrize(
     "options",
     [
@@ -100,10 +77,9 @@ def oracle(
     ],
     ids=str,
 )
-def test_agrees_with_loops(estimator: str, options: dict) -> None:
+def test_agrees_with_loops(options: dict) -> None:
     u, v = related_images(1, 1, 5, 6)
     layer = LocalMutualInformation(
-        estimator,
         size=options.get("size", 3),
         dilations=(options.get("dilation", 1),),
         bandwidths=(options.get("h", 0.04),),
@@ -111,21 +87,18 @@ def test_agrees_with_loops(estimator: str, options: dict) -> None:
         normalised=options.get("normalised", True),
     )
     sigma = torch.tensor([options["sigma"]]) if "sigma" in options else None
-    expected = oracle(estimator, u[0, 0].numpy(), v[0, 0].numpy(), **options)
+    expected = oracle(u[0, 0].numpy(), v[0, 0].numpy(), **options)
     for dtype in (torch.float64, torch.float32):
         found = layer(u.to(dtype), v.to(dtype), sigma)
         assert found.dtype == dtype
         np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-5)
 
 
-@BOTH
 @SEARCH
-def test_batch_scales_and_odd_sizes(estimator: str, search: str) -> None:
+def test_batch_scales_and_odd_sizes(search: str) -> None:
     """Each channel of each slice is what its scale alone gives, dilation by dilation."""
     dilations, bandwidths = (1, 3), (0.05, 0.2)
-    layer = LocalMutualInformation(
-        estimator, dilations=dilations, bandwidths=bandwidths, search=search
-    )
+    layer = LocalMutualInformation(dilations=dilations, bandwidths=bandwidths, search=search)
     for height, width in ((1, 1), (2, 7), (13, 5)):
         u, v = related_images(3, 1, height, width)
         sigma = torch.tensor([0.0, 0.2, 1.0])
@@ -134,7 +107,6 @@ def test_batch_scales_and_odd_sizes(estimator: str, search: str) -> None:
         scales = list(itertools.product(dilations, bandwidths))
         for b, (c, (dilation, h)) in itertools.product(range(3), enumerate(scales)):
             expected = definition(
-                estimator,
                 u[b, 0],
                 v[b, 0],
                 dilation=dilation,
@@ -145,24 +117,20 @@ def test_batch_scales_and_odd_sizes(estimator: str, search: str) -> None:
             torch.testing.assert_close(found[b, c], expected, atol=1e-6, rtol=0)
 
 
-@BOTH
-def test_tiles_do_not_show(estimator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     u, v = related_images(3, 1, 9, 11)
-    layer = LocalMutualInformation(estimator, dilations=(2,), search="shift")
+    layer = LocalMutualInformation(dilations=(2,), search="shift")
     whole = layer(u, v)
     for pixels in (1, 25, 220):
-        monkeypatch.setattr(f"midiffusion.lmi.{estimator}.TILE_PIXELS", pixels)
+        monkeypatch.setattr("midiffusion.lmi.kde.TILE_PIXELS", {"cpu": pixels})
         torch.testing.assert_close(layer(u, v), whole, atol=1e-12, rtol=0)
 
 
-@BOTH
 @SEARCH
-def test_responses_stand_in_for_the_first_image(estimator: str, search: str) -> None:
+def test_responses_stand_in_for_the_first_image(search: str) -> None:
     u, v = related_images(3, 1, 9, 8)
     sigma = torch.tensor([0.0, 0.1, 0.5])
-    layer = LocalMutualInformation(
-        estimator, dilations=(1, 2), bandwidths=(0.04, 0.1), search=search
-    )
+    layer = LocalMutualInformation(dilations=(1, 2), bandwidths=(0.04, 0.1), search=search)
     known = layer.responses(u)
     for arguments in ((v,), (v, sigma), (u,)):
         expected = layer(u, *arguments)
@@ -171,23 +139,3 @@ def test_responses_stand_in_for_the_first_image(estimator: str, search: str) -> 
     torch.testing.assert_close(
         layer(known.select(some), v[some], sigma[some]), layer(u, v, sigma)[some]
     )
-
-
-@BOTH
-@SEARCH
-@pytest.mark.parametrize("normalised", [True, False])
-def test_pairs_have_the_maps_that_each_has_alone(
-    estimator: str, search: str, normalised: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("midiffusion.lmi.kde.TILE_PIXELS", 25)
-    u, v = related_images(3, 1, 9, 8)
-    images, pairs = (u, v, u.flip(2)), ((0, 0), (0, 1), (2, 1), (1, 2))
-    layer = LocalMutualInformation(
-        estimator, dilations=(1, 2), bandwidths=(0.04, 0.1), search=search, normalised=normalised
-    )
-    found = layer.of_pairs(images, pairs)
-    expected = [layer(images[i].clone(), images[j]) for i, j in pairs]
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-9, rtol=0)
-    with pytest.raises(InvalidParameter, match="one shape"):
-        layer.of_pairs((u, v[:, :, 1:]), ((0, 1),))

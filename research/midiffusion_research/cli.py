@@ -17,8 +17,6 @@ COMMANDS = {
     "table": ("table", "fidelity of every method on the validation subjects"),
     "heads": ("whole_heads", "fidelity of the pipeline on whole heads, with or without a step"),
     "heads-table": ("heads_table", "tables from the result files of heads"),
-    "ablation": ("ablation", "fidelity of each choice of the published method"),
-    "steering": ("steering", "how much LMI maps decide the result"),
     "uncertainty": ("uncertainty", "error map and deviation against the true error"),
     "robustness": ("robustness", "loss of fidelity for disturbed sources"),
     "sources": ("sources", "which sources raise the familiarity warning"),

@@ -1,6 +1,6 @@
 """`midiffusion-research lmi`: time and memory of the LMI layer against its definition.
 
-The yardstick is `midiffusion.lmi.definition`: unfold, the joint density of all pixels of one slice
+The yardstick is `published_definition`: unfold, the joint density of all pixels of one slice
 in float32, with as many threads as the layer: one unless asked otherwise, so that a ratio compares
 work and not how the two sides fare on cores that others use too. Every row first checks that the
 layer's output is that of its own estimator's definition, then times both in turns and keeps the
@@ -22,24 +22,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from midiffusion import __version__
 from midiffusion.arguments import Arguments
 from midiffusion.errors import InvalidParameter
-from midiffusion.lmi import LocalMutualInformation, fused
+from midiffusion.lmi import LocalMutualInformation
 from midiffusion.lmi.definition import definition
-from midiffusion.lmi.layer import Estimator, Search
+from midiffusion.lmi.layer import Search
 from midiffusion.runtime.device import choose_device, describe
 from torch import Tensor
 
 from .fresh_process import memory_rise, run_fresh
 from .options import add_json, require
+from .published_definition import published_definition
+from .published_lmi import published_lmi
 from .report import write_json
 from .speed.tables import lmi_table
 
-_SLICES = Path(__file__).parents[3] / "Testing/library/data/lmi_reference.npz"
+_SLICES = Path(__file__).parents[1] / "tests/data/lmi_reference.npz"
 _BASELINE = "definition"
 
 Images = tuple[Tensor, Tensor]
@@ -49,24 +52,22 @@ Images = tuple[Tensor, Tensor]
 class Case:
     """One use of the layer."""
 
-    estimator: Estimator
+    estimator: Literal["published", "kde"]
     search: Search
     images: str = "slices"
 
     @property
     def name(self) -> str:
         """As in the table."""
-        searched = {"shift": "9 windows" if self.estimator == "reference" else "9 shifts"}
+        searched = {"shift": "9 windows" if self.estimator == "published" else "9 shifts"}
         return f"{self.estimator}, {searched.get(self.search, 'centre only')}"
 
 
 CASES = (
-    Case("reference", "shift"),
-    Case("reference", "shift", "noise"),
+    Case("published", "shift"),
+    Case("published", "shift", "noise"),
     Case("kde", "shift"),
     Case("kde", "none"),
-    Case("shannon", "shift"),
-    Case("shannon", "none"),
 )
 
 
@@ -127,7 +128,6 @@ def main(argv: Sequence[str]) -> int:
         "device": describe(choose_device(options.device)),
         "threads": options.threads,
         "torch": torch.__version__,
-        "kernels": "Triton" if fused.serves(*_images("noise", 8, options.device)) else "PyTorch",
         "size": options.size,
         "repeats": options.repeats,
         "rows": [asdict(row) | {"faster": row.faster, "smaller": row.smaller} for row in rows],
@@ -168,11 +168,19 @@ def _images(kind: str, size: int, device: str) -> Images:
 
 
 def _baseline(u: Tensor, v: Tensor) -> Tensor:
-    return definition("reference", u[0, 0], v[0, 0], search="shift")
+    return published_definition(u[0, 0], v[0, 0])
 
 
 def _own_definition(case: Case, u: Tensor, v: Tensor) -> Tensor:
-    return definition(case.estimator, u[0, 0], v[0, 0], search=case.search)
+    if case.estimator == "published":
+        return _baseline(u, v)
+    return definition(u[0, 0], v[0, 0], search=case.search)
+
+
+def _layer(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
+    if case.estimator == "published":
+        return published_lmi
+    return LocalMutualInformation(search=case.search)
 
 
 def _seconds(compute: Callable[[], Tensor], device: str) -> float:
@@ -187,7 +195,7 @@ def _seconds(compute: Callable[[], Tensor], device: str) -> float:
 def _measure(number: int, options: argparse.Namespace) -> Row:
     case = CASES[number]
     u, v = _images(case.images, options.size, options.device)
-    layer = LocalMutualInformation(case.estimator, search=case.search)
+    layer = _layer(case)
     difference = float((layer(u, v)[0, 0] - _own_definition(case, u, v)).abs().max())
     ours, theirs = [], []
     for _ in range(options.repeats):
@@ -209,7 +217,7 @@ def _memory_apart(what: str, options: argparse.Namespace) -> int | None:
 def _memory(case: Case, baseline: bool, size: int, device: str) -> str:
     """Rise of peak over idle, as JSON: bytes, or null where this system can't tell."""
     u, v = _images(case.images, size, device)
-    layer = LocalMutualInformation(case.estimator, search=case.search)
+    layer = _layer(case)
     compute = _baseline if baseline else layer
     middle = slice(size // 2 - 12, size // 2 + 12)
     compute(u[..., middle, middle].contiguous(), v[..., middle, middle].contiguous())

@@ -27,9 +27,7 @@ def _options(*arguments):
         ("robustness", "--slices", 0),
         ("uncertainty", "--samples", 1),
         ("uncertainty", "--seed", -1),
-        ("steering", "--subjects", 1),
         ("sampler", "--evaluations", 8, 0),
-        ("ablation", "--steps", 0),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_its_name(arguments, capsys):

@@ -21,12 +21,12 @@ def test_prints_and_writes_what_it_measured(
     assert lmi_benchmark.main(arguments) == 0
     report = json.loads(target.read_text())
     assert report["threads"] == 1 and report["size"] == 24 and report["device"]
-    assert [row["case"] for row in report["rows"]] == ["reference, 9 windows", "kde, centre only"]
+    assert [row["case"] for row in report["rows"]] == ["published, 9 windows", "kde, centre only"]
     for row in report["rows"]:
         assert row["own_difference"] < 1e-5
         assert row["faster"] == pytest.approx(row["baseline_seconds"] / row["seconds"])
     text = capsys.readouterr().out
-    assert "reference, 9 windows" in text and "1 thread" in text and report["device"] in text
+    assert "published, 9 windows" in text and "1 thread" in text and report["device"] in text
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")

@@ -31,7 +31,7 @@ DOCUMENTS = sorted(
         (("table", "--data", "."), "required: --dataset"),
         (("table", "--data", ".", "--dataset", "synthrad"), "choice: 'synthrad'"),
         (("table", "--data", ".", "--dataset", "ixi", "--out", "o", "--method"), "--method"),
-        (("steering", "--data", ".", "--device", "tpu"), "'tpu' is not auto"),
+        (("robustness", "--data", ".", "--device", "tpu"), "'tpu' is not auto"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(run, arguments, sentence):
@@ -80,7 +80,7 @@ def test_documented_commands_are_understood(monkeypatch, command):
     _read(monkeypatch, command)
 
 
-@pytest.mark.parametrize("command", ["table --data DATA", "steering --root DATA", "fun"])
+@pytest.mark.parametrize("command", ["table --data DATA", "robustness --root DATA", "fun"])
 def test_a_command_that_rots_is_found(monkeypatch, command):
     with pytest.raises(UsageError):
         _read(monkeypatch, command)

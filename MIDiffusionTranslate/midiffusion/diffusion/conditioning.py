@@ -12,13 +12,12 @@ Two kinds of map (docs/deviations.md says why both):
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..lmi import LocalMutualInformation
-from ..lmi.layer import Estimator, Responses
+from ..lmi.layer import Responses
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class LMISettings:
     """Which LMI maps condition a model; what a model card stores under `lmi`.
 
     Args:
-        estimator: "kde", "shannon" or "reference", see `midiffusion.lmi`.
         size: side of the square neighbourhood, in samples.
         dilations: distances between the samples of a neighbourhood, pixels.
         bandwidths: standard deviations of the density kernel, model units.
@@ -35,7 +33,6 @@ class LMISettings:
         maps: whether the condition has LMI maps; source: whether it has the source image.
     """
 
-    estimator: Estimator = "kde"
     size: int = 3
     dilations: tuple[int, ...] = (1, 2, 4)
     bandwidths: tuple[float, ...] = (0.04, 0.12)
@@ -81,42 +78,10 @@ class LMISettings:
         self, dilations: tuple[int, ...], bandwidths: tuple[float, ...]
     ) -> LocalMutualInformation:
         return LocalMutualInformation(
-            self.estimator,
             size=self.size,
             dilations=dilations,
             bandwidths=bandwidths,
         )
-
-
-class Condition(Protocol):
-    """What the loss and the samplers ask of a condition, whatever its maps are."""
-
-    def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """[B, C, H, W] for the state `x` [B, 1, H, W] at noise level `sigma`, a number or [B]."""
-        ...
-
-    def select(self, index: slice) -> Condition:
-        """The condition of some of the slices."""
-        ...
-
-
-@dataclass(frozen=True)
-class NoCondition:
-    """As many maps as a model takes, every one zero: the unconditional model.
-
-    Args:
-        maps: how many, `LMISettings.channels`.
-    """
-
-    maps: int
-
-    def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Zeros [B, maps, H, W] for the state `x` [B, 1, H, W]."""
-        return x.new_zeros(len(x), self.maps, *x.shape[2:])
-
-    def select(self, index: slice) -> NoCondition:
-        """The same, whichever slices."""
-        return self
 
 
 class LMICondition:
@@ -125,8 +90,6 @@ class LMICondition:
     Args:
         source: [B, 1, H, W], model units.
         settings: which maps.
-        keep: [B] of 0 or 1, or None. Where 0 every map is zero: the unconditional model (condition
-            dropout in training).
         self_maps, responses: self maps [B, settings.self_channels, H, W] and the source's side of
             the cross maps; computed from `source` unless given.
     """
@@ -135,13 +98,11 @@ class LMICondition:
         self,
         source: Tensor,
         settings: LMISettings,
-        keep: Tensor | None = None,
         self_maps: Tensor | None = None,
         responses: Responses | None = None,
     ) -> None:
         self.source = source
         self.settings = settings
-        self.keep = keep
         with torch.no_grad():
             self.self_maps = settings.self_lmi()(source, source) if self_maps is None else self_maps
         self._responses = responses
@@ -162,10 +123,9 @@ class LMICondition:
         Returns:
             [B, settings.channels, H, W] in [0, 1]; no gradient flows through them.
         """
-        maps = self.fixed
         if self.settings.maps and self.settings.cross_channels:
-            maps = torch.cat((maps, self._cross(x, sigma)), dim=1)
-        return maps if self.keep is None else maps * self.keep[:, None, None, None]
+            return torch.cat((self.fixed, self._cross(x, sigma)), dim=1)
+        return self.fixed
 
     @torch.no_grad()
     def _cross(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -175,18 +135,16 @@ class LMICondition:
         # A number is made there: copying it would make a GPU wait for the host.
         levels = sigma if isinstance(sigma, Tensor) else x.new_full((), sigma)
         levels = levels.to(x.dtype).expand(x.shape[0])
-        known = None if self.settings.estimator == "reference" else levels
         # Not computed for some images only: choosing them would make a GPU wait for the host.
         lmi = self.settings.cross_lmi()
         if self._responses is None:
             self._responses = lmi.responses(self.source)
-        maps = lmi(self._responses, x, known)
+        maps = lmi(self._responses, x, levels)
         if not isinstance(sigma, Tensor):
             return maps
         return maps * (levels <= highest).to(maps)[:, None, None, None]
 
     def select(self, index: slice) -> LMICondition:
         """The condition of some of the slices; nothing is computed again."""
-        keep = None if self.keep is None else self.keep[index]
         known = None if self._responses is None else self._responses.select(index)
-        return LMICondition(self.source[index], self.settings, keep, self.self_maps[index], known)
+        return LMICondition(self.source[index], self.settings, self.self_maps[index], known)

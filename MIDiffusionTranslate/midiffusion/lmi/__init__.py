@@ -1,4 +1,4 @@
-"""Local mutual information: definition, estimators, and the layer that offers them."""
+"""Local mutual information: definition, estimator, and the layer that offers it."""
 
 from .layer import LocalMutualInformation, Responses
 

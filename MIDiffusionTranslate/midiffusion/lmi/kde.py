@@ -18,15 +18,13 @@ Three things make it fast and one makes it exact in float32:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from . import fused
 from .patches import SHIFTS, Neighbourhood, replicate, tiles
 
-TILE_PIXELS = 1 << 16
+# Pixels worked on at once: on a CPU what the cache holds, on a GPU few launches.
+TILE_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22, "mps": 1 << 22}
 Displacement = tuple[int, int]
 Gaps = dict[Displacement, Tensor]
 
@@ -53,10 +51,7 @@ def maps(
         normalised: 2 I / (H(u) + H(v)) in place of I.
         entropy_u: H(u), [B, H, W], if known; not needed where the kernels of u serve for both.
     """
-    if fused.serves(u, v):
-        return fused.maps("kde", u, v, hood, bandwidth, sigma_v, shift, normalised)
-    if u is v and sigma_v is None and not shift:
-        return pairs([u], [(0, 0)], hood, bandwidth, normalised)[0]
+    same = u is v and sigma_v is None and not shift
     reach = 1 if shift else 0
     factor_u = factor_v = u.new_full((len(u), 1, 1), -0.5 / bandwidth**2)
     if sigma_v is not None:
@@ -64,14 +59,17 @@ def maps(
     padded_u = replicate(u, hood.margin)
     padded_v = replicate(v, hood.margin + reach)
     parts = []
-    for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
+    for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS[u.device.type]):
         rows = slice(y.start, y.stop + 2 * hood.margin)
         size = (y.stop - y.start, u.shape[2])
         gaps_u = _gaps(padded_u[b, rows], hood, factor_u[b])
         h_u = _entropy(gaps_u, hood, size) if entropy_u is None else entropy_u[b, y]
-        rows_v = slice(rows.start, rows.stop + 2 * reach)
-        gaps_v = _gaps(padded_v[b, rows_v], hood, factor_v[b])
-        h_v = _entropy(gaps_v, hood, (size[0] + 2 * reach, size[1] + 2 * reach))
+        if same:
+            gaps_v, h_v = gaps_u, h_u
+        else:
+            rows_v = slice(rows.start, rows.stop + 2 * reach)
+            gaps_v = _gaps(padded_v[b, rows_v], hood, factor_v[b])
+            h_v = _entropy(gaps_v, hood, (size[0] + 2 * reach, size[1] + 2 * reach))
         found: Tensor | None = None
         for dy, dx in SHIFTS if shift else ((0, 0),):
             top, left = dy + reach, dx + reach
@@ -84,35 +82,12 @@ def maps(
     return _joined(parts, u)
 
 
-def pairs(
-    images: Sequence[Tensor],
-    chosen: Sequence[tuple[int, int]],
-    hood: Neighbourhood,
-    bandwidth: float,
-    normalised: bool,
-) -> list[Tensor]:
-    """As `maps`, without search, of every chosen pair of these images, [B, H, W] each: the kernels
-    and the entropy of an image are made once for all its pairs."""
-    factor = images[0].new_full((1, 1, 1), -0.5 / bandwidth**2)
-    padded = [replicate(image, hood.margin) for image in images]
-    batch, height, width = images[0].shape
-    parts: list[list[Tensor]] = [[] for _ in chosen]
-    for b, y in tiles((batch, height, width), TILE_PIXELS):
-        rows, size = slice(y.start, y.stop + 2 * hood.margin), (y.stop - y.start, width)
-        gaps = [_gaps(image[b, rows], hood, factor) for image in padded]
-        entropy = [_entropy(of_image, hood, size) for of_image in gaps]
-        for found, (i, j) in zip(parts, chosen, strict=True):
-            h_joint = _entropy(_joint(gaps[i], gaps[j], 0, 0), hood, size)
-            found.append(_information(entropy[i], entropy[j], h_joint, normalised))
-    return [_joined(found, images[0]) for found in parts]
-
-
 def entropies(u: Tensor, hood: Neighbourhood, bandwidth: float) -> Tensor:
     """H(u) around every pixel, nats: [B, H, W] -> [B, H, W]."""
     factor = u.new_full((1, 1, 1), -0.5 / bandwidth**2)
     padded = replicate(u, hood.margin)
     parts = []
-    for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS):
+    for b, y in tiles((u.shape[0], u.shape[1], u.shape[2]), TILE_PIXELS[u.device.type]):
         gaps = _gaps(padded[b, y.start : y.stop + 2 * hood.margin], hood, factor)
         parts.append(_entropy(gaps, hood, (y.stop - y.start, u.shape[2])))
     return _joined(parts, u)

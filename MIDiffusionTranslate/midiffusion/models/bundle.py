@@ -74,7 +74,10 @@ class BackboneConfig:
     def lmi_settings(self) -> LMISettings:
         """Raises InvalidCard."""
         try:
-            settings = LMISettings(**self.lmi)
+            values = dict(self.lmi)
+            if (estimator := values.pop("estimator", "kde")) != "kde":
+                raise ValueError(f"unknown estimator {estimator!r}")
+            settings = LMISettings(**values)
             settings.self_lmi()
             if settings.cross_channels:
                 settings.cross_lmi()

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..diffusion.backbone import CONTRASTS, Backbone
 from ..diffusion.conditioning import LMICondition, LMISettings
 from ..diffusion.denoiser import ResidualDenoiser
+from ..diffusion.loss import denoising_loss
 from ..diffusion.network import UNet, UNetConfig
 from ..pipeline.look import apply_look
 from .loop import LoopConfig, TrainingRun
@@ -121,14 +122,14 @@ class ResidualTraining(TrainingRun):
         sigma = (middle + width * torch.randn(count, generator=g)).exp()
         sigma = sigma.clamp(0.01, config.highest_sigma)
         noise = torch.randn(x0.shape, generator=g)
-        x = x0 + sigma[:, None, None, None] * noise
-        condition = LMICondition(source, config.lmi, self_maps=maps).channels(x, sigma)
-        with torch.autocast("cpu", torch.bfloat16):
-            estimate = self.model(x, sigma, condition, mean)
-        variance = sigma**2 + config.sigma_data**2
-        weight = variance / (sigma * config.sigma_data) ** 2
-        error = (estimate.float() - x0).square().mean((1, 2, 3))
-        return (weight * error).mean()[None]
+        condition = LMICondition(source, config.lmi, self_maps=maps)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                estimate: Tensor = self.model(x, sigma, condition.channels(x, sigma), mean)
+            return estimate
+
+        return denoising_loss(denoise, x0, sigma, noise, config.sigma_data).mean()[None]
 
     @torch.no_grad()
     def _batch(self, target: RealImages, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

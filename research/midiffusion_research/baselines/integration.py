@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from midiffusion.diffusion.conditioning import Condition
 from midiffusion.diffusion.denoiser import Denoiser
 from midiffusion.diffusion.samplers import Denoise, Noise, Sampler
 from midiffusion.runtime.batching import SliceBatches
 from midiffusion.runtime.precision import computing_in, network_dtype, reproducible
 from torch import Tensor
+
+from midiffusion_research.training.conditions import Condition
 
 
 def conditioned(denoiser: Denoiser, condition: Condition, like: Tensor) -> Denoise:

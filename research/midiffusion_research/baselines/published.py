@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import torch
 from midiffusion.diffusion.denoiser import Denoiser
-from midiffusion.diffusion.loss import denoising_loss
-from midiffusion.lmi import LocalMutualInformation
 from torch import Tensor
 
 from midiffusion_research.training.batches import levels_and_noise, moved
+from midiffusion_research.training.conditions import conditioned_loss
 from midiffusion_research.training.configuration import TrainingConfig
 
+from ..published_lmi import published_lmi
 from .learning import network_of_the_bundles
 from .scratch import FromScratch
 
@@ -27,7 +27,6 @@ STEPS = 50
 _BATCH = 8
 # One self map and one cross map.
 _LMI = {
-    "estimator": "reference",
     "dilations": (1,),
     "bandwidths": (0.04,),
     "cross_dilations": (1,),
@@ -39,9 +38,8 @@ class PublishedCondition:
     """The source's two maps as published; see the module. source: [B, 1, H, W] in [0, 1]."""
 
     def __init__(self, source: Tensor, self_maps: Tensor | None = None) -> None:
-        self._lmi = LocalMutualInformation("reference", search="shift")
         self._source = source
-        self._self_maps = self._lmi(source, source) if self_maps is None else self_maps
+        self._self_maps = published_lmi(source, source) if self_maps is None else self_maps
 
     def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """[B, 2, H, W]: self map, and cross map with the state x [B, 1, H, W] at level sigma."""
@@ -49,7 +47,7 @@ class PublishedCondition:
         # sqrt(a) x0 + sqrt(1 - a) z of a process that preserves variance is (x0 + sigma z) sqrt(a),
         # with sigma^2 = (1 - a) / a.
         preserved = x / (1 + level**2).sqrt()
-        return torch.cat((self._self_maps, self._lmi(self._source, preserved)), dim=1)
+        return torch.cat((self._self_maps, published_lmi(self._source, preserved)), dim=1)
 
     def select(self, index: slice) -> PublishedCondition:
         """The condition of some of the slices."""
@@ -92,7 +90,7 @@ class Published(FromScratch):
         x0 = moved(self._config, x0, random)
         sigma, noise = levels_and_noise(self._config, x0, random)
         x0, sigma, noise = (part.to(self._device) for part in (x0, sigma, noise))
-        return denoising_loss(denoiser, x0, self._condition(x0), sigma, noise).mean()
+        return conditioned_loss(denoiser, x0, self._condition(x0), sigma, noise).mean()
 
     def _condition(self, source: Tensor) -> PublishedCondition:
         return PublishedCondition(source.clamp(0, 1))

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from midiffusion.diffusion.conditioning import Condition, LMICondition, LMISettings, NoCondition
+from midiffusion.diffusion.conditioning import LMICondition, LMISettings
 from midiffusion.diffusion.denoiser import Denoiser
 from midiffusion.diffusion.noise_fields import SharedNoise
 from midiffusion.diffusion.process import karras_sigmas, perturb
-from midiffusion.diffusion.samplers import SAMPLERS, Denoise
+from midiffusion.diffusion.samplers import SAMPLERS
 from midiffusion.images.volume import Volume
 from midiffusion.training.ema import PowerAverage
 from numpy.typing import NDArray
 from torch import Tensor
 
 from midiffusion_research.training.batches import batch_loss, build_denoiser, moved
+from midiffusion_research.training.conditions import Condition
 from midiffusion_research.training.configuration import TrainingConfig
 
-from ..datasets.subject import Subject, area_average
-from ..guidance import lmi_guidance
+from ..datasets.subject import Subject
 from .integration import conditioned, integrate
 from .learning import learn, minimise, some
 from .method import Budget
@@ -56,7 +55,6 @@ class FromScratch:
         self._size = size
         self._evaluations, self._samples = evaluations, samples
         self._sampler = SAMPLERS[sampler]
-        self._weight, self._gradient = 1.0, 0.0
         self._device = torch.device(device)
         self._average: PowerAverage | None = None
 
@@ -81,36 +79,9 @@ class FromScratch:
 
         self.steps = learn(self.name, step, [optimiser], budget)
 
-    def sampled(
-        self,
-        name: str,
-        *,
-        evaluations: int = 10,
-        samples: int = 1,
-        weight: float = 1.0,
-        gradient: float = 0.0,
-    ) -> FromScratch:
-        """The same trained model as another row, sampled in another way.
-
-        weight: of classifier-free guidance (arXiv 2207.12598, eq. 6 in the denoiser's terms),
-        D = D_u + weight (D_c - D_u), D_u being the same weights without a condition; 0 is the prior
-        alone, anything but 0 and 1 costs two networks at every evaluation. gradient: scale of
-        `lmi_guidance` on top of that.
-        """
-        other = copy.copy(self)
-        other.name, other._evaluations, other._samples = name, evaluations, samples
-        other._weight, other._gradient = weight, gradient
-        return other
-
     def translate(self, slices: Volume) -> NDArray[np.float32]:
         """[S, H, W] in model units, the mean of the samples. RuntimeError before `fit`."""
         return self._sampled(slices, source_slices(slices, self._size), self._config.seed)
-
-    def draw(self, units: Volume, seed: int) -> NDArray[np.float32]:
-        """The same for a source that is in [0, 1.25] already and is not rescaled, with the noise
-        of another seed."""
-        stack = torch.from_numpy(area_average(units.data, self._size))[:, None]
-        return self._sampled(units, stack, seed)
 
     def _sampled(self, slices: Volume, source: Tensor, seed: int) -> NDArray[np.float32]:
         denoiser = self._trained()
@@ -123,7 +94,7 @@ class FromScratch:
         for sample in range(self._samples):
             noise = SharedNoise(seed, sample, source, gap)
             x = perturb(torch.zeros_like(source), high, noise(0))
-            denoise = self._denoise(denoiser, condition, source)
+            denoise = conditioned(denoiser, condition, source)
             image = integrate(denoise, x, sigmas, self._sampler, noise)
             mean += image.clamp(min=0) / self._samples
         return on_grid_of(slices, mean)
@@ -139,19 +110,6 @@ class FromScratch:
         config = self._config
         x0 = moved(config, x0, random)
         return batch_loss(config, denoiser, x0, config.dropout, random, self._device)
-
-    def _denoise(self, denoiser: Denoiser, condition: Condition, source: Tensor) -> Denoise:
-        weight, settings = self._weight, LMISettings(**self._config.lmi)
-        known = conditioned(denoiser, condition, source)
-        blank = conditioned(denoiser, NoCondition(settings.channels), source)
-
-        def weighed(x: Tensor, sigma: float) -> Tensor:
-            prior = blank(x, sigma)
-            return prior + weight * (known(x, sigma) - prior)
-
-        steered = {0.0: blank, 1.0: known}.get(weight, weighed)
-        lmi, unit = settings.self_lmi(), denoiser.sigma_data
-        return lmi_guidance(steered, source, lmi, self._gradient, sigma_data=unit)
 
     def _condition(self, source: Tensor) -> Condition:
         return LMICondition(source, LMISettings(**self._config.lmi))

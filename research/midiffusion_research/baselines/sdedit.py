@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from midiffusion.diffusion.conditioning import LMISettings, NoCondition
+from midiffusion.diffusion.conditioning import LMISettings
 from midiffusion.diffusion.noise_fields import SharedNoise
 from midiffusion.diffusion.process import karras_sigmas, perturb
 from midiffusion.images.volume import Volume
 from numpy.typing import NDArray
 from torch import Tensor
 
+from midiffusion_research.training.conditions import NoCondition
 from midiffusion_research.training.configuration import TrainingConfig
 
 from ..datasets.subject import Subject

@@ -40,7 +40,7 @@ def lmi_table(reports: Sequence[Report]) -> str:
     """Every row of these reports of `midiffusion-research lmi`."""
     rows = [
         [
-            f"{report['device']}, PyTorch {report['torch']}, maps by {report['kernels']}",
+            f"{report['device']}, PyTorch {report['torch']}",
             f"{row['case']} ({row['images']})",
             f"{row['seconds'] * 1e3:.1f}",
             f"{row['baseline_seconds'] * 1e3:.0f}",

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from midiffusion.diffusion.conditioning import LMICondition, LMISettings
 from midiffusion.diffusion.denoiser import Denoiser
-from midiffusion.diffusion.loss import denoising_loss, draw_sigma
 from midiffusion.diffusion.network import UNet, UNetConfig
 from midiffusion.images.anatomy import BONE_HU
 from midiffusion.images.intensity import HounsfieldIntensity, intensity_map
 from torch import Tensor
 
 from .augmentation import RandomContrast, RandomExtraction, RandomFieldOfView, RandomGeometry
+from .conditions import DroppedCondition, conditioned_loss, draw_sigma
 from .configuration import TrainingConfig
 
 
@@ -68,9 +68,9 @@ def batch_loss(
     sigma, noise = levels_and_noise(config, x0, g)
     x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
     settings = LMISettings(**config.lmi)
-    condition = LMICondition(pseudo_source.to(device), settings, keep.to(device))
+    condition = DroppedCondition(LMICondition(pseudo_source.to(device), settings), keep.to(device))
     with _autocast(config.precision, device):
-        return denoising_loss(denoiser, x0, condition, sigma, noise).mean()
+        return conditioned_loss(denoiser, x0, condition, sigma, noise).mean()
 
 
 def levels_and_noise(

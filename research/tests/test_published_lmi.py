@@ -1,4 +1,4 @@
-"""The estimator `reference`: recorded outputs of the published code, and loops over pixels."""
+"""The published estimator: recorded outputs of the published code, and loops over pixels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from midiffusion.errors import InvalidParameter
-from midiffusion.lmi import LocalMutualInformation
-from midiffusion.lmi.definition import definition
+from midiffusion_research.published_definition import published_definition
+from midiffusion_research.published_lmi import published_lmi
 
 RECORD = Path(__file__).parent / "data" / "lmi_reference.npz"
 PAIRS = [("t1", "flair"), ("flair", "flair"), ("t1", "t1")]
@@ -28,16 +27,15 @@ def test_recorded_outputs(number: int, pair: tuple[str, str], unit: str) -> None
     with np.load(RECORD) as record:
         first, second = (model_units(record[f"{name}_{number}"]) for name in pair)
         expected = record[f"lmi_{pair[0]}_{pair[1]}_{unit}_{number}"]
-    layer = LocalMutualInformation("reference", search="shift", normalised=unit == "norm")
-    np.testing.assert_allclose(layer(first, second)[0, 0].numpy(), expected, atol=1e-5, rtol=0)
+    found = published_lmi(first, second, normalised=unit == "norm")
+    np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-5, rtol=0)
 
 
 def test_only_the_second_image_is_searched() -> None:
     with np.load(RECORD) as record:
         t1, flair = (model_units(record[f"{name}_0"]) for name in ("t1", "flair"))
         expected = record["lmi_t1_flair_norm_0"]
-    layer = LocalMutualInformation("reference", search="shift")
-    assert np.abs(layer(flair, t1)[0, 0].numpy() - expected).max() > 0.01
+    assert np.abs(published_lmi(flair, t1)[0, 0].numpy() - expected).max() > 0.01
 
 
 def oracle(u: np.ndarray, v: np.ndarray, shift: bool, normalised: bool) -> np.ndarray:
@@ -84,58 +82,37 @@ def test_agrees_with_loops(shift: bool, normalised: bool) -> None:
     u = generator.integers(0, 256, (5, 4))
     v = generator.integers(100, 140, (5, 4))
     v[:, :2] = 17
-    layer = LocalMutualInformation(
-        "reference", search="shift" if shift else "none", normalised=normalised
-    )
     for a, b in ((u, v), (v, u), (v, v)):
-        found = layer(model_units(a), model_units(b))[0, 0].numpy()
+        found = published_lmi(model_units(a), model_units(b), shift, normalised)[0, 0].numpy()
         np.testing.assert_allclose(found, oracle(a, b, shift, normalised), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("search", ["none", "shift"])
+@pytest.mark.parametrize("shift", [False, True])
 @pytest.mark.parametrize("scale", [0.02, 0.3, 1.0, 1.5])
-def test_agrees_with_the_definition_in_and_out_of_range(search: str, scale: float) -> None:
+def test_agrees_with_the_definition_in_and_out_of_range(shift: bool, scale: float) -> None:
     """Faint to far out of range: every group of patch extents is met. Odd sizes, a batch."""
     generator = torch.Generator().manual_seed(1)
     u = 0.5 + scale * (torch.rand(2, 1, 13, 7, generator=generator) - 0.5)
     u[0, :, 4:9, 1:6] = 0.4  # flat: shares nothing, unless the other image has left the bins
     v = 0.3 + scale * (torch.rand(2, 1, 13, 7, generator=generator) - 0.5)
     for normalised in (True, False):
-        layer = LocalMutualInformation("reference", search=search, normalised=normalised)
-        found = layer(u, v)
+        found = published_lmi(u, v, shift, normalised)
         for i in range(2):
-            expected = definition(
-                "reference", u[i, 0], v[i, 0], search=search, normalised=normalised
-            )
+            expected = published_definition(u[i, 0], v[i, 0], shift, normalised)
             torch.testing.assert_close(found[i, 0], expected, atol=1e-5, rtol=0)
 
 
 def test_saturates_out_of_range_by_definition() -> None:
-    """What the other estimators must not do, kept here because parity means it."""
+    """The layer of the models must not do this; the published code does."""
     u = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(2))
-    found = LocalMutualInformation("reference", search="shift")(u + 40, u - 40)
+    found = published_lmi(u + 40, u - 40)
     torch.testing.assert_close(found, torch.full_like(found, 2.0))
 
 
 def test_blocks_and_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     with np.load(RECORD) as record:
         u, v = (model_units(record[f"{n}_0"])[..., 40:71, 30:67] for n in ("t1", "flair"))
-    layer = LocalMutualInformation("reference", search="shift")
-    whole = layer(u, v)
-    monkeypatch.setattr("midiffusion.lmi.reference.TILE_PIXELS", 150)
-    monkeypatch.setattr("midiffusion.lmi.reference.TILE_PATCHES", 7)
-    torch.testing.assert_close(layer(u, v), whole, atol=2e-6, rtol=0)
-
-
-def test_responses_stand_in_for_the_first_image() -> None:
-    u, v = torch.rand(2, 2, 1, 6, 5, generator=torch.Generator().manual_seed(5))
-    layer = LocalMutualInformation("reference", search="shift")
-    torch.testing.assert_close(layer(layer.responses(u), v), layer(u, v))
-
-
-def test_no_gradient_and_no_widening() -> None:
-    u = torch.rand(1, 1, 4, 4, requires_grad=True)
-    layer = LocalMutualInformation("reference")
-    assert not layer(u, u).requires_grad
-    with pytest.raises(InvalidParameter, match="noise"):
-        layer(u, u, torch.tensor([0.1]))
+    whole = published_lmi(u, v)
+    monkeypatch.setattr("midiffusion_research.published_lmi.TILE_PIXELS", 150)
+    monkeypatch.setattr("midiffusion_research.published_lmi.TILE_PATCHES", 7)
+    torch.testing.assert_close(published_lmi(u, v), whole, atol=2e-6, rtol=0)

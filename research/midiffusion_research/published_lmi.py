@@ -1,6 +1,6 @@
 """Parity with the published research code, to 1e-5, and much cheaper.
 
-What that code computes (recorded vectors: Testing/library/data/lmi_reference.npz): intensities
+What that code computes (recorded vectors: research/tests/data/lmi_reference.npz): intensities
 times 255 truncated to integers; 27 bins from 0 to 255; Gaussian responses of 8 grey levels; the
 densities of a 3 x 3 patch divided by their sum + 1e-10; entropies in bits with 1e-10 inside the
 logarithm; 2 (I + 1e-10) / (H1 + H2 + 1e-10). Outside the image it reads 0. Its search is over the
@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from midiffusion.lmi.patches import tiles
 from torch import Tensor
-
-from . import fused
-from .patches import tiles
 
 BINS = 27
 LEVELS = 255.0
@@ -46,25 +44,23 @@ LARGE_TILE_ENTRIES, LARGE_TILE_PATCHES = 1 << 23, 1 << 14
 _ROWS = ((0, -1, 0), (-1, 0, 1), (0, 1, 0))
 
 
-def maps(u: Tensor, v: Tensor, shift: bool, normalised: bool) -> Tensor:
-    """One map per slice, [B, H, W]: bits, or 0 to 1 (2 where nothing is in range) if normalised.
+@torch.no_grad()
+def published_lmi(u: Tensor, v: Tensor, shift: bool = True, normalised: bool = True) -> Tensor:
+    """One map per slice, [B, 1, H, W]: bits, or 0 to 1 (2 where nothing is in range) if normalised.
 
     Args:
-        u, v: images, [B, H, W], [0, 1].
+        u, v: images, [B, 1, H, W], [0, 1].
         shift: maximum over the windows of the mosaic of v.
         normalised: 2 I / (H1 + H2) in place of I.
     """
-    if fused.serves(u, v):
-        return fused.reference(
-            u, v, shift, normalised, LEVELS=LEVELS, SIGMA=SIGMA, EPSILON=EPSILON, BINS=BINS
-        )
+    u, v = u[:, 0], v[:, 0]
     table = _responses(u.device)
     result = torch.empty_like(u, dtype=torch.float32)
     for i in range(len(u)):
         levels_u, levels_v = _Levels(u[i]), _Levels(v[i])
         for _, y in tiles((1, u.shape[1], u.shape[2]), TILE_PIXELS):
             result[i, y] = _rows(levels_u, levels_v, y, table, shift, normalised)
-    return result.to(u.dtype)
+    return result.to(u.dtype)[:, None]
 
 
 def _responses(device: torch.device) -> Tensor:
@@ -183,7 +179,7 @@ class _Tile:
             v: samples, [windows, N, samples].
             low_u, low_v: first bin to visit, [N].
             widths: how many bins to visit in u and in v.
-            normalised: as in `maps`.
+            normalised: as in `published_lmi`.
         """
         windows, n, samples = v.shape
         width_u, width_v = widths
