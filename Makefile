@@ -1,6 +1,7 @@
 # Everything below sets itself up: Python 3.10 to 3.12 and make are all that is needed.
 #   make demo   translate the bundled T1-weighted head to FLAIR; results in out/demo
 #   make test   the tests of the extension and of the library, without data from elsewhere
+#   make test-all   the same with the slow ones
 #   make test-research   the tests of the research package in research/
 # Variables: PYTHON (interpreter), TORCH (what pip installs as torch), PYTEST_ARGS.
 
@@ -15,12 +16,15 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check
 
-.PHONY: demo test test-research lint performance model-cards screenshots clean
+.PHONY: demo test test-all test-research lint performance golden model-cards screenshots clean
 
 demo: $(VENV)/.demo
 	$(PY) Testing/demo.py
 
 test: $(VENV)/.test
+	QT_QPA_PLATFORM=offscreen $(PY) -m pytest Testing -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.test
 	QT_QPA_PLATFORM=offscreen $(PY) -m pytest Testing $(PYTEST_ARGS)
 
 test-research: $(VENV)/.research
@@ -32,6 +36,9 @@ lint: $(VENV)/.lint
 
 performance: $(VENV)/.research
 	$(PY) -m midiffusion_research performance
+
+golden: $(VENV)/.test
+	$(PY) Testing/golden.py
 
 model-cards: $(VENV)/.research
 	$(PY) -m midiffusion_research model-cards

@@ -1,4 +1,4 @@
-"""Figures of one image against another, on numpy alone.
+"""Figures of one image against another.
 
 Every function takes stacks of slices, floating point arrays ``[..., H, W]`` in model units (nominal
 range 0 to 1), on an intensity scale that was fixed beforehand: nothing here rescales an image.
@@ -9,28 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _K1, _K2 = 0.01, 0.03
-
-
-def box_sum(images: NDArray[np.generic], size: int) -> Array:
-    """Sum over a size x size window round each pixel of [..., H, W]; borders mirrored (edge pixel
-    repeated), as in scipy's uniform filter. `size` is odd and at most 2 min(H, W) + 1."""
-    half = size // 2
-    pad = [(0, 0)] * (images.ndim - 2) + [(half, half), (half, half)]
-    sums = np.pad(np.asarray(images, dtype=np.float64), pad, mode="symmetric")
-    for axis in (-2, -1):
-        sums = np.cumsum(sums, axis=axis)
-        zero = [(0, 0)] * sums.ndim
-        zero[axis] = (1, 0)
-        sums = np.pad(sums, zero)
-        length = sums.shape[axis] - size
-        upper = np.take(sums, range(size, size + length), axis=axis)
-        sums = upper - np.take(sums, range(length), axis=axis)
-    return sums
 
 
 def ssim_map(
@@ -52,13 +36,17 @@ def ssim_map(
         raise ValueError(f"images of different shapes: {first.shape} and {second.shape}")
     if window % 2 == 0 or window > min(first.shape[-2:]):
         raise ValueError(f"a window of {window} pixels does not suit {first.shape[-2:]} pixels")
-    count = window * window
-    unbiased = count / (count - 1)
-    mean1 = box_sum(first, window) / count
-    mean2 = box_sum(second, window) / count
-    variance1 = unbiased * (box_sum(first * first, window) / count - mean1 * mean1)
-    variance2 = unbiased * (box_sum(second * second, window) / count - mean2 * mean2)
-    covariance = unbiased * (box_sum(first * second, window) / count - mean1 * mean2)
+    unbiased = window**2 / (window**2 - 1)
+
+    def mean(images: NDArray[np.floating]) -> Array:
+        size = (1,) * (images.ndim - 2) + (window, window)
+        found: Array = ndimage.uniform_filter(images, size)
+        return found
+
+    mean1, mean2 = mean(first), mean(second)
+    variance1 = unbiased * (mean(first * first) - mean1 * mean1)
+    variance2 = unbiased * (mean(second * second) - mean2 * mean2)
+    covariance = unbiased * (mean(first * second) - mean1 * mean2)
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     luminance = (2 * mean1 * mean2 + c1) / (mean1**2 + mean2**2 + c1)
     structure = (2 * covariance + c2) / (variance1 + variance2 + c2)

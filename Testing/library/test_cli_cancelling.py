@@ -39,8 +39,14 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("during", ["translating", "writing"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "during"),
+    [
+        (signal.SIGINT, "translating"),
+        (signal.SIGTERM, "writing"),
+        pytest.param(signal.SIGHUP, "translating", marks=pytest.mark.slow),
+    ],
+)
 def test_signals_end_the_process_cleanly(source, make_bundle, tmp_path, number, during):
     """A real process, interrupted while its (fake) model runs, or with a temporary file there."""
     make_bundle()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from midiffusion.images.anatomy import (
-    deeper_than,
     grow,
     head_of,
     reached_from_edge,
@@ -53,18 +52,6 @@ def test_each_slice_is_its_own():
 def test_slices_without_a_head_come_back_unchanged(count):
     faint = torch.rand(count, 1, 64, 64) * 0.19
     assert torch.equal(without_couch(faint, 1.7, SOLID), faint)
-
-
-def test_depth_is_measured_from_the_surface_and_holes_are_inside():
-    y, x = np.mgrid[:96, :96] - 48
-    radius = np.hypot(x, y)
-    image = np.where((radius < 40) & ~((radius > 15) & (radius < 20)), 0.5, 0.0)
-    slices = torch.from_numpy(np.stack([image, image]).astype(np.float32))[:, None]
-    inside = deeper_than(slices, torch.tensor([6.0, 12.0]))[:, 0].numpy()
-    for mask, depth in zip(inside, (6, 12), strict=True):
-        assert set(np.unique(mask)) == {0, 1}
-        assert mask[radius < 40 - depth - 1.5].all()
-        assert not mask[radius > 40 - depth + 1.5].any()
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.75])

@@ -63,6 +63,7 @@ print(status("VmHWM") - idle)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("gradient", [False, True])
 def test_peak_of_a_fresh_process_is_far_below_all_joint_histograms(gradient: bool) -> None:

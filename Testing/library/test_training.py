@@ -72,6 +72,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_backbone_learns_from_synthetic_heads(heads, tmp_path):
     run = BackboneTraining(config(images=400, learning_rate=3e-3), heads)
     first = run.losses()
@@ -113,6 +114,7 @@ def test_real_images_change_their_own_contrast_alone(heads):
     assert all(float(loss) == 0 for n, loss in enumerate(losses) if n != ct)
 
 
+@pytest.mark.slow
 def test_residual_training_lowers_its_loss(tmp_path):
     backbone, _, _ = tinyNetworks()
     lmi = load_model(saveTiny(tmp_path / "tiny")).lmi
@@ -196,6 +198,7 @@ def train(*arguments: object) -> int:
     return command.main([str(word) for word in arguments])
 
 
+@pytest.mark.slow
 def test_backbone_command_leaves_a_backbone_and_resumes(heads, tmp_path, monkeypatch):
     monkeypatch.setattr(
         command, "BackboneTrainingConfig", lambda **values: config(**values, batch=2)
@@ -219,6 +222,7 @@ def test_own_target_has_its_look_in_seconds(models, tmp_path, monkeypatch):
     assert not model.card.draws_samples
 
 
+@pytest.mark.slow
 def test_target_of_a_new_backbone_has_its_pixel_size(heads, tmp_path, monkeypatch):
     monkeypatch.setattr(
         command, "BackboneTrainingConfig", lambda **values: config(**values, batch=2)

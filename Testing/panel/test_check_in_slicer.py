@@ -100,6 +100,7 @@ def test_a_module_from_elsewhere_fails(
     assert "take that folder off the module paths" in check["detail"]
 
 
+@pytest.mark.slow
 def test_all_checks_pass_on_the_host(
     script: types.ModuleType, session: Any, handover: Path, tmp_path: Path
 ) -> None:

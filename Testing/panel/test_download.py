@@ -48,6 +48,7 @@ def startStalled(driver: PanelDriver, server: BundleServer) -> Any:
     return job
 
 
+@pytest.mark.slow
 def test_a_stalled_download_shows_what_has_arrived(
     ready: PanelDriver, server: BundleServer, otherBundle: Path, models: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_reloading_the_module(ready: PanelDriver, server: BundleServer, models: 
     assertNothingLeft(ready, models)
 
 
+@pytest.mark.slow
 def test_closing_the_scene_is_no_matter(
     ready: PanelDriver, server: BundleServer, models: Path
 ) -> None:

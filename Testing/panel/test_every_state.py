@@ -33,6 +33,7 @@ def bring(driver: PanelDriver, state: str) -> Any:
     return job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "ending"),
     [

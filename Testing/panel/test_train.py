@@ -65,6 +65,7 @@ def assertIdle(driver: PanelDriver, section: Any) -> None:
     assert not section._timer.active
 
 
+@pytest.mark.slow
 def test_train_cancel_resume(driver: PanelDriver, quick: Any, models: Path) -> None:
     import slicer
 
@@ -105,6 +106,7 @@ def test_train_cancel_resume(driver: PanelDriver, quick: Any, models: Path) -> N
     assert driver.volumes() == []
 
 
+@pytest.mark.slow
 def test_what_ends_before_the_first_checkpoint_leaves_nothing(
     driver: PanelDriver, quick: Any, models: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_cancel_keeps_what_was_trained_at_once(
     registry.verify(entry)
 
 
+@pytest.mark.slow
 def test_a_hanging_training_is_ended(
     driver: PanelDriver, quick: Any, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

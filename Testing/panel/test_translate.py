@@ -149,6 +149,7 @@ def test_closing_the_scene_ends_the_translation(ready: PanelDriver) -> None:
     assert ready.ui.translateButton.toolTip == "Select the volume to translate."
 
 
+@pytest.mark.slow
 def test_reloading_the_module_ends_the_translation(ready: PanelDriver) -> None:
     import slicer
 
@@ -169,6 +170,7 @@ def test_reloading_the_module_ends_the_translation(ready: PanelDriver) -> None:
     assert ready.volumes() == ["T1", *RESULTS]
 
 
+@pytest.mark.slow
 def test_leaving_the_application_ends_the_translation(ready: PanelDriver) -> None:
     ready.runForever()
     ready.click()
@@ -178,6 +180,7 @@ def test_leaving_the_application_ends_the_translation(ready: PanelDriver) -> Non
     assert list(ready.handover.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_module_may_be_shown_meanwhile(ready: PanelDriver) -> None:
     ready.sampling(40, 1)
     ready.click()
@@ -222,6 +225,7 @@ def test_a_constant_image(ready: PanelDriver) -> None:
     assert "constant" in ready.status or "same value" in ready.status
 
 
+@pytest.mark.slow
 def test_the_preview_can_be_switched_off(ready: PanelDriver) -> None:
     ready.runForever()
     ready.click()

@@ -68,6 +68,7 @@ def test_cancel_keeps_what_is_finished_and_stops_the_rest(
     assert logic.jobs == [] and list(handover.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_scene_closed_on_the_way_gets_no_summary(
     scene: Any, addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, tmp_path: Path
 ) -> None:

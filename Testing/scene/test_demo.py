@@ -20,6 +20,7 @@ def fewSlices(folder: Path, monkeypatch: pytest.MonkeyPatch) -> sitk.Image:
     return sitk.ReadImage(str(path))
 
 
+@pytest.mark.slow
 def test_demo_writes_its_files_and_the_flair_beats_the_unchanged_source(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

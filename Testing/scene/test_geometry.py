@@ -89,7 +89,13 @@ class Phantom:
             self.data[ball] = 450
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "left-handed" else pytest.param(name, marks=pytest.mark.slow)
+        for name in CASES
+    ],
+)
 def test_result_lies_where_its_source_lies_in_the_world(
     name: str, scene: Any, addVolume: Any, logic: Any, flair: Path
 ) -> None:

@@ -31,7 +31,8 @@ worker.main(sys.argv[1:2])
 
 
 @pytest.mark.parametrize(
-    ("room", "reported"), [(4, {SLICES}), (2, {2, SLICES}), (1, {1, 2, 3, SLICES})]
+    ("room", "reported"),
+    [pytest.param(2, {2, SLICES}, marks=pytest.mark.slow), (1, {1, 2, 3, SLICES})],
 )
 def test_smaller_batches_where_memory_is_short(
     addVolume: Any, logic: Any, tinyModel: Path, waitFor: Any, room: int, reported: set[int]

@@ -35,15 +35,7 @@ def test_a_second_translation_uses_the_worker_again_with_the_same_result(
     assert not isAlive(spy.pid)
 
 
-def test_a_used_worker_is_faster(addVolume: Any, logic: Any, spy: Spy, tinyModel: Path) -> None:
-    source, seconds = addVolume(), []
-    for _ in range(2):
-        began = time.monotonic()
-        logic.translate(source, tinyModel, views=1)
-        seconds.append(time.monotonic() - began)
-    assert seconds[1] < 0.5 * seconds[0]  # PyTorch and the model are loaded
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["model", "device"])
 def test_another_model_or_device_ends_the_idle_worker(
     addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, tmp_path: Path, other: str
@@ -59,6 +51,7 @@ def test_another_model_or_device_ends_the_idle_worker(
     assert not isAlive(first)
 
 
+@pytest.mark.slow
 def test_changed_files_of_a_model_are_read_again(
     addVolume: Any, logic: Any, spy: Spy, tmp_path: Path
 ) -> None:
@@ -87,6 +80,7 @@ def test_a_killed_idle_worker_is_replaced_unnoticed(
     assert len(spy.processes) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_as_it_is_asked_is_replaced_unnoticed(
     addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, waitFor: Any
 ) -> None:
@@ -102,6 +96,7 @@ def test_a_worker_that_ends_as_it_is_asked_is_replaced_unnoticed(
     assert len(spy.processes) == 2
 
 
+@pytest.mark.slow
 def test_a_failure_ends_the_worker(
     addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, monkeypatch: Any
 ) -> None:
@@ -115,6 +110,7 @@ def test_a_failure_ends_the_worker(
     assert len(spy.processes) == 1 and not isAlive(used)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["cancel", "kill"])
 def test_a_reused_worker_can_be_cancelled_and_its_death_is_noticed(
     addVolume: Any,
@@ -155,6 +151,7 @@ def test_an_idle_worker_ends_itself(
     assert len(spy.processes) == 2
 
 
+@pytest.mark.slow
 def test_another_task_and_a_shortage_of_memory_end_the_idle_worker(
     addVolume: Any, logic: Any, spy: Spy, tinyModel: Path, monkeypatch: Any, waitFor: Any
 ) -> None:

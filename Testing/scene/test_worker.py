@@ -106,6 +106,7 @@ def waitForStart(process: subprocess.Popen[bytes]) -> None:
     assert json.loads(process.stdout.readline())["event"] == "start"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["end of stdin", "line", "file"])
 def test_work_that_does_not_listen_is_ended(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "job"
@@ -127,6 +128,7 @@ def test_work_that_does_not_listen_is_ended(tmp_path: Path, how: str) -> None:
         process.kill()
 
 
+@pytest.mark.slow
 def test_work_with_something_to_save_gets_the_time(tmp_path: Path) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
@@ -141,6 +143,7 @@ def test_work_with_something_to_save_gets_the_time(tmp_path: Path) -> None:
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_stdin_that_never_was_is_no_cancel(tmp_path: Path) -> None:
     script = (
         "import time\nfrom midiffusion.worker import service as worker\n"

@@ -9,6 +9,7 @@ from midiffusion_research.training.augmentation import (
     RandomExtraction,
     RandomFieldOfView,
     RandomGeometry,
+    deeper_than,
 )
 from toys import head
 
@@ -148,3 +149,15 @@ def test_same_seed_same_augmentation():
         contrast = RandomContrast()
         draws.append(contrast.apply(images, contrast.draw(images, g)))
     torch.testing.assert_close(draws[0], draws[1], rtol=0, atol=0)
+
+
+def test_depth_is_measured_from_the_surface_and_holes_are_inside():
+    y, x = np.mgrid[:96, :96] - 48
+    radius = np.hypot(x, y)
+    image = np.where((radius < 40) & ~((radius > 15) & (radius < 20)), 0.5, 0.0)
+    slices = torch.from_numpy(np.stack([image, image]).astype(np.float32))[:, None]
+    inside = deeper_than(slices, torch.tensor([6.0, 12.0]))[:, 0].numpy()
+    for mask, depth in zip(inside, (6, 12), strict=True):
+        assert set(np.unique(mask)) == {0, 1}
+        assert mask[radius < 40 - depth - 1.5].all()
+        assert not mask[radius > 40 - depth + 1.5].any()

@@ -13,7 +13,7 @@ Each sampler is one function
     sample(denoise, x, sigmas, *, noise=None, on_step=None) -> Tensor, like x
 
     denoise(x, sigma)  estimate of x0, like x; sigma is a Python float
-    x                  the start, sigmas[0] times standard normal noise (`VESDE.prior`); any shape.
+    x                  the start, sigmas[0] times standard normal noise; any shape.
                        The state keeps its dtype and may be float64 over a float32 network.
     sigmas             [steps + 1] descending to 0 (process), read once: nothing in the loop waits
                        for the device.

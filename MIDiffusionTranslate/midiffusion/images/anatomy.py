@@ -17,7 +17,6 @@ AIR = 0.03  # model units: what is darker is air
 # Above foam, clothes and most of what a head rests on, below fat.
 SOLID_HU = -390.0
 # Above brain, muscle and blood, below most of a skull that pixels of some millimetres show.
-BONE_HU = 250.0
 _OPENING_MM = 5.0  # thinner layers, and what hangs on the head by them, are not head
 _CLOSING_MM = 30.0  # sinuses and the nose, open to the air, belong to it
 _AT_ONCE = 8  # slices: what is worked on at once bounds the memory
@@ -60,18 +59,6 @@ def head_of(slices: Tensor, above: float = AIR) -> Tensor:
     slices: [S, 1, H, W], model units; the result is like it.
     """
     return 1 - reached_from_edge((slices <= above).to(slices))
-
-
-def deeper_than(slices: Tensor, pixels: Tensor) -> Tensor:
-    """Where the head is deeper than `pixels` [S] below its surface: 1, else 0; like `slices`.
-
-    A stand-in for a brain mask where the depth is that of scalp and skull.
-    """
-    outside = 1 - head_of(slices)
-    for step in range(int(pixels.max()) if len(slices) else 0):
-        going_on = (step < pixels)[:, None, None, None]
-        outside = torch.where(going_on, _grow_once(outside, step), outside)
-    return 1 - outside
 
 
 def grow(mask: Tensor, pixels: int) -> Tensor:

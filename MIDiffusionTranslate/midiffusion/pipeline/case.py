@@ -35,7 +35,11 @@ class Stack:
 
 @dataclass(frozen=True)
 class View:
-    """One rendering of the source: its stack, the exponent of the intensities, mirrored or not."""
+    """One rendering of the source.
+
+    stack: its index in `Case.stacks`. exponent: of the intensities. mirrored: whether the mirror
+    image is drawn as well.
+    """
 
     stack: int
     exponent: float = 1.0

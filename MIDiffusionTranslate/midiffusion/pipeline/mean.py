@@ -43,26 +43,32 @@ class Mean:
         counts = [len(case.stacks[view.stack].slices) for view in case.views]
         case.reporter.plan(counts + [counts[0]] * (evaluations * case.options.samples))
         heads = [self._head(stack) for stack in case.stacks]
-        squares = None
-        for count, view in enumerate(case.views, start=1):
+        count = 0
+        for view in case.views:
             stack = case.stacks[view.stack]
             drawn = self._drawn(case, stack, view) * heads[view.stack]
-            volume = stack.grid.to_volume(drawn[:, 0].numpy())
-            np.maximum(volume, 0, out=volume)
-            if case.result is None:
-                case.result = volume
-                squares = np.zeros_like(volume) if len(case.views) > 1 else None
-                continue
-            assert squares is not None
-            # Plane by plane: further volumes would be the most that a run takes.
-            for plane, mean, square in zip(volume, case.result, squares, strict=True):
-                difference = plane - mean
-                mean += difference / count  # Welford's recurrence: nothing cancels
-                square += difference * (plane - mean)
-        if squares is not None:
-            squares /= len(case.views) - 1
-            case.spread = np.sqrt(squares, out=squares)
-        return {"views": len(case.views)}
+            for image in drawn.numpy().swapaxes(0, 1):
+                count += 1
+                self._add(case, stack.grid.to_volume(image), count)
+        if case.spread is not None:
+            case.spread /= count - 1
+            np.sqrt(case.spread, out=case.spread)
+        return {"views": count}
+
+    @staticmethod
+    def _add(case: Case, volume: np.ndarray, count: int) -> None:
+        """Take view number `count` into the mean and the sum of squared deviations."""
+        np.maximum(volume, 0, out=volume)
+        if case.result is None:
+            case.result = volume
+            return
+        if case.spread is None:
+            case.spread = np.zeros_like(volume)
+        # Plane by plane: further volumes would be the most that a run takes.
+        for plane, mean, square in zip(volume, case.result, case.spread, strict=True):
+            difference = plane - mean
+            mean += difference / count  # Welford's recurrence: nothing cancels
+            square += difference * (plane - mean)
 
     def _head(self, stack: Stack) -> Tensor:
         """1 in the source's head, [S, 1, H, W], on the CPU."""
@@ -73,24 +79,27 @@ class Mean:
 
     @staticmethod
     def _drawn(case: Case, stack: Stack, view: View) -> Tensor:
-        """The target image from one view, [S, 1, H, W], model units, on the CPU."""
+        """The target image from one view, [S, 1, H, W], or also from its mirror image, mirrored
+        back, [S, 2, H, W]; model units, on the CPU."""
         backbone = case.model.backbone.to(case.device)
         dtype = network_dtype(case.device)
         target = CONTRASTS.index(case.model.card.contrast)
         slices = stack.slices
 
-        def one_batch(part: slice) -> Tensor:
-            source = slices[part] ** view.exponent
-            source = source.flip(3) if view.mirrored else source
-            condition = LMICondition(source, case.model.lmi).fixed
+        def image_from(condition: Tensor) -> Tensor:
             with computing_in(dtype, case.device):
                 outputs = backbone(condition)
             outputs = outputs.float()
-            image = outputs[:, target : target + 1]
-            if case.look is not None:
-                image = apply_look(case.look, outputs, target)
-            image = image.flip(3) if view.mirrored else image
-            return image.clamp_(0, 1.5)
+            if case.look is None:
+                return outputs[:, target : target + 1]
+            return apply_look(case.look, outputs, target)
+
+        def one_batch(part: slice) -> Tensor:
+            condition = LMICondition(slices[part] ** view.exponent, case.model.lmi).fixed
+            images = [image_from(condition)]
+            if view.mirrored:  # the maps of the mirror image are the mirrored maps
+                images.append(image_from(condition.flip(3)).flip(3))
+            return torch.cat(images, dim=1).clamp_(0, 1.5)
 
         if case.reporter.step == 0:
             case.batches.fit(one_batch)

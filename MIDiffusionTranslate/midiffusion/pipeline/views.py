@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .case import Case, View
+from .options import MOST_VIEWS
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,9 @@ class Views:
         assert case.stacks is not None
         last = len(case.stacks) - 1
         views = (
-            View(0),
+            View(0, mirrored=case.options.views == MOST_VIEWS),
             View(min(1, last), self.brighter),
             View(min(2, last), self.darker),
-            View(0, mirrored=True),
         )
         case.views = views[: case.options.views]
-        return {"count": len(case.views)}
+        return {"count": case.options.views}

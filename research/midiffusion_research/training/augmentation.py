@@ -9,12 +9,13 @@ Every augmentation draws its random parameters apart from a pure function that a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from midiffusion.images.anatomy import AIR, deeper_than, reached_from_edge
+from midiffusion.images.anatomy import AIR, grow, head_of, reached_from_edge
 from midiffusion.training.random_geometry import RandomGeometry as RandomGeometry
 from torch import Tensor
 
@@ -272,3 +273,13 @@ def _smooth_and_shift(images: Tensor, blur: Tensor, shift: Tensor) -> Tensor:
     stack = F.pad(images.transpose(0, 1), (3, 3, 3, 3), mode="replicate")
     stack = F.conv2d(stack, rows[:, None, :, None], groups=count)
     return F.conv2d(stack, columns[:, None, None, :], groups=count).transpose(0, 1)
+
+
+def deeper_than(slices: Tensor, pixels: Tensor) -> Tensor:
+    """Where the head is deeper than `pixels` [S] below its surface: 1, else 0; like `slices`.
+
+    A stand-in for a brain mask where the depth is that of scalp and skull.
+    """
+    outside = 1 - head_of(slices)
+    each = zip(outside.split(1), pixels.tolist(), strict=True)
+    return 1 - torch.cat([grow(part, math.ceil(depth)) for part, depth in each])

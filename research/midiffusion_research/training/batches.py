@@ -9,13 +9,14 @@ import torch
 from midiffusion.diffusion.conditioning import LMICondition, LMISettings
 from midiffusion.diffusion.denoiser import Denoiser
 from midiffusion.diffusion.network import UNet, UNetConfig
-from midiffusion.images.anatomy import BONE_HU
 from midiffusion.images.intensity import HounsfieldIntensity, intensity_map
 from torch import Tensor
 
 from .augmentation import RandomContrast, RandomExtraction, RandomFieldOfView, RandomGeometry
 from .conditions import DroppedCondition, conditioned_loss, draw_sigma
 from .configuration import TrainingConfig
+
+BONE_HU = 250.0
 
 
 def build_denoiser(config: TrainingConfig, sigma_data: float) -> Denoiser:
