@@ -95,7 +95,7 @@ class BackboneTraining(TrainingRun):
         """Some of the label planes held ready."""
         g = self.generator
         if self.planes is None:
-            self.planes = self._draw_planes(self.settings.planes)
+            self.planes = self._draw_planes(-(-self.settings.planes // self.processes.count))
         elif self.step % self.settings.renew_steps == 0:
             where = int(torch.randint(len(self.planes), (1,), generator=g))
             self.planes[where] = self._draw_planes(1)[0]
@@ -104,20 +104,19 @@ class BackboneTraining(TrainingRun):
     def losses(self) -> Tensor:
         """Loss of each output, [6]."""
         config, g = self.settings, self.generator
-        real = 0 if self.real is None else config.real
+        real = 0 if self.real is None else config.real * self.batch // config.batch
         parts = []
-        if real < config.batch:
-            planes = self._chosen_planes(config.batch - real)
+        if real < self.batch:
+            planes = self._chosen_planes(self.batch - real)
             source, targets, brain = config.heads.draw(planes, self.tissues, g)
             weight = (1 + (config.brain_weight - 1) * brain).expand(-1, len(OUTPUTS), -1, -1)
             parts.append((source, torch.cat((targets, brain), dim=1), weight))
         if real:
             parts.append(self._real_batch(real))
         source, targets, weight = (torch.cat(part) for part in zip(*parts, strict=True))
-        device = next(self.model.parameters()).device
-        source, targets, weight = (x.to(device) for x in (source, targets, weight))
+        source, targets, weight = (x.to(self.device) for x in (source, targets, weight))
         condition = LMICondition(source, config.lmi).fixed
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             drawn = self.model(condition)
         error = drawn.float() - targets
         return (weight * (error.abs() + 4 * error.square())).mean((0, 2, 3))

@@ -90,9 +90,8 @@ def _backbone(args: argparse.Namespace, stop: Callable[[], bool]) -> int:
     )
     if args.channels is not None:
         config = replace(config, network={**config.network, "channels": tuple(args.channels)})
-    device = choose_device(args.device)
     run = BackboneTraining(config, _folder(args.heads, "--heads"), start)
-    run.to(device)
+    run.to(run.processes.device(choose_device(args.device)))
     if args.resume:
         run.resume(out)
 
@@ -116,7 +115,8 @@ def _backbone(args: argparse.Namespace, stop: Callable[[], bool]) -> int:
         save_backbone(out, described, model, None)
 
     run.run(out, stop, save, _seconds(args))
-    print(f"{out}: backbone, {run.images} images in {run.seconds / 60:.1f} minutes.")
+    if run.processes.first:
+        print(f"{out}: backbone, {run.images} images in {run.seconds / 60:.1f} minutes.")
     return 0
 
 
@@ -170,7 +170,8 @@ def _target(args: argparse.Namespace, on_bundle: OnBundle | None, stop: Callable
     if args.resume:
         run.resume(out)
     run.run(out, stop, save, _seconds(args))
-    print(f"{out}: model '{args.target}', {run.step} steps in {run.seconds / 60:.1f} minutes.")
+    if run.processes.first:
+        print(f"{out}: model '{args.target}', {run.step} steps in {run.seconds / 60:.1f} minutes.")
     return 0
 
 

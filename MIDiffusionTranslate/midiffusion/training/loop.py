@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidData, InvalidParameter
 from .ema import PowerAverage
+from .processes import Processes
 
 WARMUP_STEPS = 200
 REPORT_S = 5.0
@@ -32,7 +33,8 @@ class LoopConfig:
 
     Args:
         images: length of the run; the learning rate falls to zero at its end (cosine).
-        batch, learning_rate, seed: Adam with betas 0.9 and 0.99.
+        batch: images of one step, of all processes together.
+        learning_rate, seed: Adam with betas 0.9 and 0.99.
         average: relative width of the power average of the weights (see `ema`).
     """
 
@@ -57,7 +59,9 @@ class TrainingRun:
         self.average = PowerAverage(model, config.average)
         rate = config.learning_rate
         self.optimiser = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.99))
-        self.generator = torch.Generator().manual_seed(config.seed)
+        self.processes = Processes()
+        self.batch = self.processes.share(config.batch)  # of this process
+        self.generator = torch.Generator().manual_seed(config.seed + self.processes.rank)
         self.step, self.seconds = 0, 0.0
 
     def to(self, device: torch.device) -> None:
@@ -68,6 +72,11 @@ class TrainingRun:
     def losses(self) -> Tensor:
         """Losses of one batch, [names]; every random number comes from `self.generator`."""
         raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
 
     @property
     def images(self) -> int:
@@ -88,6 +97,7 @@ class TrainingRun:
             InvalidData: the loss is not finite.
         """
         out.mkdir(parents=True, exist_ok=True)
+        self.processes.connect(self.device)
         started = time.monotonic() - self.seconds
         saved, pause = time.monotonic(), FIRST_CHECKPOINT_S
         total, since, first = torch.zeros(len(self.names)), time.monotonic(), self.step
@@ -96,19 +106,27 @@ class TrainingRun:
             done = max(self.images / self.config.images, self.seconds / max_seconds)
             total += self._one_step(done)
             now = time.monotonic()
-            self.seconds = now - started
-            ended = self.images >= self.config.images or self.seconds >= max_seconds
-            ending = stop() or ended
-            save = ending or now - saved > pause
-            if save or now - since > REPORT_S:
+            over = self.images >= self.config.images or now - started >= max_seconds
+            ending, save, self.seconds = self._agreed(
+                stop() or over, now - saved > pause, now - started
+            )
+            if self.processes.first and (save or now - since > REPORT_S):
                 count = self.step - first
                 self._log(out, (total / count).tolist(), count * self.config.batch / (now - since))
                 total.zero_()
                 since, first = now, self.step
             if save:
                 self.checkpoint(out)
-                on_checkpoint()
+                if self.processes.first:
+                    on_checkpoint()
                 saved, pause = time.monotonic(), CHECKPOINT_S
+        self.processes.disconnect()
+
+    def _agreed(self, ending: bool, save: bool, seconds: float) -> tuple[bool, bool, float]:
+        """What the first process decides for all."""
+        values = [float(ending), float(ending or save), seconds]
+        ending_, save_, seconds = self.processes.agree(values, self.device)
+        return bool(ending_), bool(save_), seconds
 
     def _one_step(self, done: float) -> Tensor:
         warm = min(1.0, (self.step + 1) / WARMUP_STEPS)
@@ -118,11 +136,12 @@ class TrainingRun:
         losses = self.losses()
         self.optimiser.zero_grad(set_to_none=True)
         losses.sum().backward()
+        mean = self.processes.average(self.model, losses.detach())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
         self.average.update(self.model, self.step)
-        return losses.detach().cpu()
+        return mean.cpu()
 
     def _log(self, out: Path, losses: list[float], speed: float) -> None:
         if not all(math.isfinite(loss) for loss in losses):
@@ -143,7 +162,9 @@ class TrainingRun:
 
     def checkpoint(self, out: Path) -> None:
         """Write everything that `resume` needs, whole or not at all. Raises OSError."""
-        tensors: dict[str, Tensor] = {"generator": self.generator.get_state()}
+        tensors = {"generator": self.processes.states(self.generator, self.device)}
+        if not self.processes.first:
+            return
         tensors |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.average.state_dict().items()}
         for name, parameter in self.model.named_parameters():
@@ -163,7 +184,7 @@ class TrainingRun:
             temporary.unlink(missing_ok=True)
 
     def resume(self, out: Path) -> None:
-        """Go on from the checkpoint in `out`.
+        """Go on from the checkpoint in `out`, with any number of processes.
 
         Raises:
             InvalidParameter: there is none, or it belongs to another configuration.
@@ -179,7 +200,12 @@ class TrainingRun:
                 f"{path} was made with another configuration; train into a new folder."
             )
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        self.generator.set_state(tensors["generator"])
+        rank = self.processes.rank
+        states = tensors["generator"].reshape(-1, len(self.generator.get_state()))
+        if rank < len(states):
+            self.generator.set_state(states[rank].clone())  # a view crashes it
+        else:  # more processes than before: numbers that none has had
+            self.generator.manual_seed(self.config.seed + rank + 1_000_003 * self.step)
         for prefix, module in (("model.", self.model), ("average.", self.average.average)):
             part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             module.load_state_dict(part)

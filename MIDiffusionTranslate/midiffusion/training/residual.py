@@ -112,7 +112,7 @@ class ResidualTraining(TrainingRun):
     def losses(self) -> Tensor:
         """Eq. 12 with EDM's weight, [1]."""
         config, g = self.settings, self.generator
-        share = config.batch // (len(self.targets) * config.noises)
+        share = self.batch // (len(self.targets) * config.noises)
         parts = [self._batch(t, share) for t in self.targets]
         x0, source, maps, mean = (
             torch.cat(part).repeat(config.noises, 1, 1, 1) for part in zip(*parts, strict=True)
