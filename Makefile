@@ -16,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python; do \
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check
 
-.PHONY: demo test test-all test-research lint performance golden model-cards screenshots clean
+.PHONY: demo test test-all test-research lint hooks coverage performance golden model-cards screenshots clean
 
 demo: $(VENV)/.demo
 	$(PY) Testing/demo.py
@@ -32,7 +32,15 @@ test-research: $(VENV)/.research
 
 lint: $(VENV)/.lint
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m codespell_lib
 	$(PY) -m mypy
+
+hooks: $(VENV)/.lint
+	$(PY) -m pre_commit install
+
+coverage: $(VENV)/.test
+	QT_QPA_PLATFORM=offscreen $(PY) -m pytest Testing --cov --cov-report=term $(PYTEST_ARGS)
 
 performance: $(VENV)/.research
 	$(PY) -m midiffusion_research performance

@@ -15,8 +15,7 @@ from midiffusion.arguments import Arguments
 # The module whose main(argv) is the command, and a line of help.
 COMMANDS = {
     "table": ("table", "fidelity of every method on the validation subjects"),
-    "heads": ("whole_heads", "fidelity of the pipeline on whole heads, with or without a step"),
-    "heads-table": ("heads_table", "tables from the result files of heads"),
+    "study": ("study", "fidelity on whole heads, with each step of the pipeline left out"),
     "uncertainty": ("uncertainty", "error map and deviation against the true error"),
     "robustness": ("robustness", "loss of fidelity for disturbed sources"),
     "sources": ("sources", "which sources raise the familiarity warning"),

@@ -1,6 +1,4 @@
-"""Fidelity on whole heads, each on its own grid, through the pipeline as it ships.
-
-    midiffusion-research heads --data DIR --out FILE.json [--without STEP] [--views N]
+"""Fidelity of a translation on whole heads, each on its own grid.
 
 Protocol: the result gets one gain inside the head (least squares), the reference one robust scale
 (99.5th percentile inside its head = 1). Brain correlation is Pearson's r deeper than 20 mm below
@@ -9,19 +7,12 @@ the surface of the head (4 mm for a brain without its skull).
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from midiffusion.arguments import Arguments
-from midiffusion.images.io import read_volume
 from midiffusion.images.volume import Volume
-from midiffusion.pipeline.options import TranslationOptions
-from midiffusion.pipeline.target import TargetModel, load_model
 from scipy import ndimage, stats
 
 from .metrics import ssim_map
@@ -121,47 +112,3 @@ def figures(
         round(float(error[head].mean()), 4),
         *(None if rank is None else round(rank, 3) for rank in ranks),
     )
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
-    parser = Arguments(prog="midiffusion-research heads", description="Fidelity on whole heads.")
-    add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with openms_wholehead and volumes")
-    add("--out", type=Path, required=True, help="result file (JSON)")
-    add("--models", type=Path, help="folder of models; default: those that ship")
-    add("--views", type=int, default=4)
-    add("--steps", type=int, default=1)
-    add("--samples", type=int, default=1)
-    add("--without", action="append", default=[], metavar="STEP")
-    add("--targets", nargs="*", help="targets to measure; default: all")
-    add("--subjects", nargs="*", help="subjects to measure; default: all")
-    options = parser.parse_args(argv)
-    chosen = TranslationOptions(
-        views=options.views,
-        steps=options.steps,
-        samples=options.samples,
-        without=tuple(options.without),
-    )
-    rows: list[Figures] = []
-    models: dict[str, TargetModel] = {}
-    for pair in pairs(options.data):
-        if options.targets and pair.target not in options.targets:
-            continue
-        if options.subjects and pair.subject not in options.subjects:
-            continue
-        if pair.target not in models:
-            models[pair.target] = load_model(pair.target, options.models)
-        made = models[pair.target].translate(read_volume(pair.source_file), chosen)
-        spread = None if made.error_map is None else made.error_map.data
-        rows.append(figures(pair, made.volume.data, spread, read_volume(pair.target_file)))
-        print(rows[-1], flush=True)
-    document = {
-        "options": asdict(chosen),
-        "device": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "weights": {name: model.card.backbone_sha256 for name, model in models.items()},
-        "rows": [asdict(row) for row in rows],
-    }
-    options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return 0

@@ -18,11 +18,13 @@ class Job(Protocol):
     errorMapNode: Any
     deviationNode: Any
     typicalError: float | None
-    log: Iterable[str]
     provenance: dict[str, Any]
     error: MIDiffusionError | None
     warnings: list[str]
     elapsed_s: float
+
+    @property
+    def log(self) -> Iterable[str]: ...
 
     @property
     def finished(self) -> bool: ...
@@ -40,7 +42,9 @@ class Task(Protocol):
     error: MIDiffusionError | None
     elapsed_s: float
     silence_s: float
-    log: Iterable[str]
+
+    @property
+    def log(self) -> Iterable[str]: ...
 
     @property
     def finished(self) -> bool: ...

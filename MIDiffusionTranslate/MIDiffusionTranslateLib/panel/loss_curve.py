@@ -36,7 +36,7 @@ def curveImage(curve: Curve, budget_s: float, width: int = 300, height: int = 90
         low, high = sorted((here, here if before is None else before))
         image[low : high + 2, at] = _LINE
         before = here
-    for seconds, loss in zip(curve.heldBackSeconds, curve.heldBackLoss, strict=True):
-        y, x = row(loss), column(seconds)
+    for seconds, held in zip(curve.heldBackSeconds, curve.heldBackLoss, strict=True):
+        y, x = row(held), column(seconds)
         image[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = _MARK
     return image

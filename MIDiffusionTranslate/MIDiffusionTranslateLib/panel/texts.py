@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Protocol
 
 from midiffusion.errors import Cancelled
 from midiffusion.models.card import ModelCard
 from slicer.i18n import tr as _
 
+from ..worker.events import WorkerProgress
 from .interfaces import Job
-
-
-class Progress(Protocol):
-    """What is read of a job's progress."""
-
-    step: int
-    of: int
-    slices_done: int
-    slices: int
-    eta_s: float | None
-    device: str
-    memory_bytes: int | None
 
 
 def durationText(seconds: float) -> str:
@@ -88,7 +76,7 @@ def cardDetails(card: ModelCard) -> str:
     return "<p>" + "</p><p>".join(lines) + "</p>"
 
 
-def progressText(progress: Progress) -> str:
+def progressText(progress: WorkerProgress) -> str:
     """One line on where a run stands."""
     parts = [
         _("Step {step} of {of}").format(step=progress.step, of=progress.of),
@@ -99,7 +87,7 @@ def progressText(progress: Progress) -> str:
     return ", ".join(parts)
 
 
-def deviceText(progress: Progress) -> str:
+def deviceText(progress: WorkerProgress) -> str:
     """Where it is computed, and the memory in use there."""
     if progress.memory_bytes is None:
         return _("Computing on {device}").format(device=progress.device)

@@ -36,7 +36,10 @@ class WorkerProgress:
         """Of the fields of a "progress" event; raises KeyError, TypeError and ValueError."""
         eta_s, used = event["eta_s"], event["memory"]
         return cls(
-            **{name: int(event[name]) for name in ("step", "of", "slices_done", "slices")},
+            step=int(event["step"]),
+            of=int(event["of"]),
+            slices_done=int(event["slices_done"]),
+            slices=int(event["slices"]),
             eta_s=None if eta_s is None else float(eta_s),
             device=str(event["device"]),
             memory_bytes=None if used is None else int(used),

@@ -71,8 +71,12 @@ class TranslationJob(WorkerJob):
                 call(self._onProgress, self.progress)
 
     def _nodes(self, done: dict[str, Any], folder: JobFolder) -> Any:
-        names = [done[key] for key in ("result", "error_map", "deviation")]
-        result = WorkerResult(*(name and folder.read(name) for name in names), done["provenance"])
+        def array(key: str) -> Any:
+            return folder.read(done[key]) if done[key] else None
+
+        result = WorkerResult(
+            array("result"), array("error_map"), array("deviation"), done["provenance"]
+        )
         self.provenance = result.provenance
         self.typicalError = typicalError(result)
         self.node, self.errorMapNode, self.deviationNode = self._addNodes(result)
