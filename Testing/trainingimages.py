@@ -29,7 +29,7 @@ service.main(sys.argv[1:2])
 def quickLauncher(checkpoint_s: float, minute_s: float = 4.0) -> Callable[[Path], Any]:
     """A launcher of the real worker, trimmed so: with the seconds between two checkpoints, and
     those that a minute lasts."""
-    from MIDiffusionTranslateLib.worker.process import WorkerProcess
+    from MIDiffusionTranslateLib.worker.worker_process import WorkerProcess
 
     def launch(folder: Path) -> WorkerProcess:
         # The last word is how tests tell a worker among the processes.

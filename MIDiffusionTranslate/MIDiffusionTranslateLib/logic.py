@@ -23,9 +23,9 @@ from .scene.results import addResult, checkOutput
 from .scene.volumes import Place, volumeFromNode
 from .worker.events import WorkerProgress
 from .worker.job import GRACE_S, WorkerJob
-from .worker.process import Launcher, launchWorker
 from .worker.staying import StayingWorker
 from .worker.translation import TranslationJob
+from .worker.worker_process import Launcher, launchWorker
 
 
 class TranslateLogic:

@@ -224,15 +224,7 @@ def _translated(
 
 def _translation_options(options: argparse.Namespace) -> TranslationOptions:
     """Refuses what can be refused before anything is loaded. Raises InvalidParameter."""
-    chosen = TranslationOptions(
-        views=options.views,
-        steps=options.steps,
-        samples=options.samples,
-        seed=options.seed,
-        device=options.device,
-        source=options.source_kind,
-        without=tuple(options.without),
-    )
+    chosen = TranslationOptions.from_dict({**vars(options), "source": options.source_kind})
     if options.deviation is not None and options.samples < 2:
         raise InvalidParameter("--deviation needs --samples of at least 2.")
     if options.error_map is not None and options.views < 2:

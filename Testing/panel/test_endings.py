@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from midiffusion.errors import WorkerDied
-from MIDiffusionTranslateLib.worker.process import Launcher, WorkerProcess
+from MIDiffusionTranslateLib.worker.worker_process import Launcher, WorkerProcess
 from panel.conftest import MODULE, PanelDriver
 from scene.launching import Spy
 

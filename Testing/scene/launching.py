@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from MIDiffusionTranslateLib.worker.process import WorkerProcess, launchWorker
+from MIDiffusionTranslateLib.worker.worker_process import WorkerProcess, launchWorker
 
 LIBRARY = Path(__file__).parents[2] / "MIDiffusionTranslate"
 

@@ -15,7 +15,7 @@ import pytest
 from midiffusion.errors import DiskFull, OutOfMemory, UnwritableTarget, WorkerDied
 from MIDiffusionTranslateLib.logic import TranslateLogic
 from MIDiffusionTranslateLib.worker.folder import JobFolder
-from MIDiffusionTranslateLib.worker.process import pythonInterpreter
+from MIDiffusionTranslateLib.worker.worker_process import pythonInterpreter
 from scene.launching import Spy, launchScript
 from scene.phantoms import head
 from scene.test_worker import isAlive

@@ -23,8 +23,8 @@ from midiffusion.errors import Cancelled, MIDiffusionError, WorkerDied
 from midiffusion.runtime import memory
 
 from .folder import JobFolder
-from .process import Launcher, WorkerProcess, launchWorker
 from .staying import StayingWorker
+from .worker_process import Launcher, WorkerProcess, launchWorker
 
 RUNNING_STATES = ("preparing", "running", "cancelling", "loading")
 _LOG_LINES = 500

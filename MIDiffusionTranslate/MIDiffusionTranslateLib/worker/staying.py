@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from .process import WorkerProcess
+from .worker_process import WorkerProcess
 
 
 class StayingWorker:

@@ -8,8 +8,13 @@ nothing, there is nothing to translate: a result has air there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 AIR = 0.03  # model units: what is darker is air
@@ -95,47 +100,36 @@ def shrink(mask: Tensor, pixels: int) -> Tensor:
     return 1 - grow(1 - mask, pixels)
 
 
-def connected(seeds: Tensor, mask: Tensor) -> Tensor:
-    """Largest seed that each pixel of the mask is connected to through the sides of pixels, 0
-    elsewhere. seeds: whole numbers, up to the number of pixels of a slice; both [S, 1, H, W]."""
-    above = seeds.shape[1:].numel() + 1  # any seed
-    # What a lift can come to: 32 bits take half the time of 64.
-    highest = above * (max(seeds.shape[-2:]) + 1)
-    whole = torch.int32 if highest <= torch.iinfo(torch.int32).max else torch.int64
-    found, inside = (seeds * mask).to(whole), mask.to(whole)
-    ways = [(dim, back) for dim in (-2, -1) for back in (False, True)]
-    # Every wall lifts what comes after it above all before it: a running maximum starts anew there.
-    lifts = [_turned(1 - inside, *way).cumsum(way[0], dtype=whole) * above for way in ways]
-    while True:
-        # Along whole runs of the mask, one way after the other: few rounds, however far it is.
-        grown = found
-        for way, lift in zip(ways, lifts, strict=True):
-            runs = (_turned(grown, *way) + lift).cummax(way[0]).values - lift
-            grown = _turned(runs, *way) * inside
-        if torch.equal(grown, found):
-            return found.to(seeds.dtype)
-        found = grown
-
-
-def _turned(image: Tensor, dim: int, back: bool) -> Tensor:
-    return image.flip(dim) if back else image
-
-
 def _largest(mask: Tensor) -> Tensor:
-    """The largest connected part of each slice."""
-    count, pixels = len(mask), mask.shape[1:].numel()
-    numbers = torch.arange(1, pixels + 1, dtype=mask.dtype, device=mask.device)
-    labels = connected(numbers.view(1, *mask.shape[1:]) * mask, mask)
-    flat = labels.flatten(1).long()
-    sizes = torch.zeros(count, pixels + 1, device=mask.device)
-    sizes.scatter_add_(1, flat, torch.ones_like(sizes[:, :pixels]))
-    sizes[:, 0] = 0
-    return (flat == sizes.argmax(dim=1, keepdim=True)).view_as(mask).to(mask.dtype) * mask
+    """The largest connected part of each slice; like `mask`."""
+
+    def of_plane(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        labels, count = ndimage.label(plane)
+        sizes = np.bincount(labels.ravel(), minlength=2)
+        sizes[0] = 0
+        return np.asarray(labels == sizes.argmax() if count else plane)
+
+    return _by_plane(mask, of_plane)
 
 
 def reached_from_edge(air: Tensor) -> Tensor:
     """The air [S, 1, H, W], 0 or 1, that is connected to the edge of its slice, through the sides
     of pixels; like `air`."""
-    edge = torch.ones_like(air)
-    edge[..., 1:-1, 1:-1] = 0
-    return connected(edge, air)
+
+    def of_plane(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        labels, count = ndimage.label(plane)
+        reached = np.zeros(count + 1, bool)
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            reached[edge] = True
+        reached[0] = False
+        return np.asarray(reached[labels])
+
+    return _by_plane(air, of_plane)
+
+
+def _by_plane(mask: Tensor, of_plane: Callable[[NDArray[np.bool_]], NDArray[np.bool_]]) -> Tensor:
+    """A function of the pixels above 0 of each slice [H, W]; like `mask` [S, 1, H, W]."""
+    made = torch.zeros(mask.shape, dtype=torch.bool)
+    for number, plane in enumerate(mask[:, 0].cpu().numpy() > 0):
+        made[number, 0] = torch.from_numpy(of_plane(plane))
+    return made.to(mask)
