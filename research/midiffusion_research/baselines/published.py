@@ -12,11 +12,8 @@ one before the LMI sees it, because that estimator is blind outside [0, 1]; and 
 from __future__ import annotations
 
 import torch
-from midiffusion.diffusion.denoiser import Denoiser
 from torch import Tensor
 
-from midiffusion_research.training.batches import levels_and_noise, moved
-from midiffusion_research.training.conditions import conditioned_loss
 from midiffusion_research.training.configuration import TrainingConfig
 
 from ..published_lmi import published_lmi
@@ -71,7 +68,6 @@ class Published(FromScratch):
         seed: int = 0,
     ) -> None:
         config = TrainingConfig(
-            intensity={"kind": "percentile"},
             lmi=_LMI,
             network=network_of_the_bundles() if network is None else network,
             batch=_BATCH,
@@ -85,12 +81,6 @@ class Published(FromScratch):
             sampler="euler_maruyama",
             device=device,
         )
-
-    def _loss(self, denoiser: Denoiser, x0: Tensor, random: torch.Generator) -> Tensor:
-        x0 = moved(self._config, x0, random)
-        sigma, noise = levels_and_noise(self._config, x0, random)
-        x0, sigma, noise = (part.to(self._device) for part in (x0, sigma, noise))
-        return conditioned_loss(denoiser, x0, self._condition(x0), sigma, noise).mean()
 
     def _condition(self, source: Tensor) -> PublishedCondition:
         return PublishedCondition(source.clamp(0, 1))

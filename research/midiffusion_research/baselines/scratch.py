@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from midiffusion.diffusion.conditioning import LMICondition, LMISettings
 from midiffusion.diffusion.denoiser import Denoiser
 from midiffusion.diffusion.noise_fields import SharedNoise
 from midiffusion.diffusion.process import karras_sigmas, perturb
@@ -16,13 +15,13 @@ from midiffusion.training.ema import PowerAverage
 from numpy.typing import NDArray
 from torch import Tensor
 
-from midiffusion_research.training.batches import batch_loss, build_denoiser, moved
-from midiffusion_research.training.conditions import Condition
+from midiffusion_research.training.batches import build_denoiser, levels_and_noise
+from midiffusion_research.training.conditions import Condition, conditioned_loss
 from midiffusion_research.training.configuration import TrainingConfig
 
 from ..datasets.subject import Subject
 from .integration import conditioned, integrate
-from .learning import learn, minimise, some
+from .learning import learn, minimise, moved, some
 from .method import Budget
 from .slices import on_grid_of, pixel_mm, source_slices, target_slices
 
@@ -107,9 +106,11 @@ class FromScratch:
         return average
 
     def _loss(self, denoiser: Denoiser, x0: Tensor, random: torch.Generator) -> Tensor:
-        config = self._config
-        x0 = moved(config, x0, random)
-        return batch_loss(config, denoiser, x0, config.dropout, random, self._device)
+        """Eq. 12 for a batch of images, each in the role of its own source."""
+        (x0,) = moved(random, x0)
+        sigma, noise = levels_and_noise(self._config, x0, random)
+        x0, sigma, noise = (part.to(self._device) for part in (x0, sigma, noise))
+        return conditioned_loss(denoiser, x0, self._condition(x0), sigma, noise).mean()
 
     def _condition(self, source: Tensor) -> Condition:
-        return LMICondition(source, LMISettings(**self._config.lmi))
+        raise NotImplementedError

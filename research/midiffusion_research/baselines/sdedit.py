@@ -51,9 +51,7 @@ class SDEdit(FromScratch):
         seed: int = 0,
     ) -> None:
         config = TrainingConfig(
-            intensity={"kind": "percentile"},
             network=network_of_the_bundles() if network is None else network,
-            dropout=1.0,
             seed=seed,
         )
         super().__init__("sdedit", config, size=size, device=device)
@@ -86,10 +84,12 @@ class SDEdit(FromScratch):
         gap = float(slices.spacing_mm[2]) / pixel_mm(slices, self._size)
         noise = SharedNoise(self._config.seed, 0, source, gap)
         start = perturb(source, level, noise(0))
-        blank = NoCondition(LMISettings(**self._config.lmi).channels)
-        prior = conditioned(self._trained(), blank, start)
+        prior = conditioned(self._trained(), self._condition(source), start)
         image: Tensor = integrate(prior, start, sigmas, self._sampler, noise)
         return on_grid_of(slices, image.clamp(min=0))
+
+    def _condition(self, source: Tensor) -> NoCondition:
+        return NoCondition(LMISettings(**self._config.lmi).channels)
 
     def _score(self, subject: Subject, level: float) -> float:
         edited = self._edited(subject.source, level)

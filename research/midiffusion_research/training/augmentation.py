@@ -9,84 +9,18 @@ Every augmentation draws its random parameters apart from a pure function that a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from midiffusion.images.anatomy import AIR, grow, head_of, reached_from_edge
+from midiffusion.images.anatomy import AIR
 from midiffusion.training.random_geometry import RandomGeometry as RandomGeometry
 from torch import Tensor
 
 
 def _uniform(size: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
     return torch.rand(size, generator=generator) * (high - low) + low
-
-
-@dataclass(frozen=True)
-class RandomExtraction:
-    """Some images without scalp and skull, target and source alike, as brain-extracted volumes are.
-
-    Args:
-        share: of the images.
-        bone_above: brighter than this is bone and goes with the scalp, model units; None where
-            brightness does not tell.
-        depth: range of what is taken off all round, as fractions of the image side.
-    """
-
-    share: float = 0.0
-    bone_above: float | None = None
-    depth: tuple[float, float] = (0.04, 0.08)
-
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Depths for each image as fractions of its side, [count]; 0 where it stays whole."""
-        chosen = torch.rand(count, generator=generator) < self.share
-        return torch.where(chosen, _uniform((count,), *self.depth, generator), 0.0)
-
-    def apply(self, images: Tensor, depth: Tensor) -> Tensor:
-        """The images [B, 1, H, W], what lies above `depth` [B] made air (0)."""
-        chosen = depth > 0
-        if not chosen.any():
-            return images
-        whole = images[chosen]
-        inside = deeper_than(whole, (depth[chosen] * whole.shape[-1]).round())
-        if self.bone_above is not None:
-            inside = 1 - reached_from_edge(1 - inside * (whole <= self.bone_above))
-        out = images.clone()
-        out[chosen] = whole * inside
-        return out
-
-
-@dataclass(frozen=True)
-class RandomFieldOfView:
-    """Some images cut off at one side, target and source alike, as a small field of view does.
-
-    Args:
-        share: of the images.
-        depth: range of what is cut off, as fractions of the image side.
-    """
-
-    share: float = 0.0
-    depth: tuple[float, float] = (0.1, 0.35)
-
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """[count, 4]: what is cut off at the top, bottom, left and right, as fractions."""
-        chosen = torch.rand(count, generator=generator) < self.share
-        depth = torch.where(chosen, _uniform((count,), *self.depth, generator), 0.0)
-        side = torch.randint(4, (count,), generator=generator)
-        return F.one_hot(side, 4) * depth[:, None]
-
-    @staticmethod
-    def apply(images: Tensor, cut: Tensor) -> Tensor:
-        """The images [B, 1, H, W], what lies outside made air (0)."""
-        rows, columns = (
-            (torch.arange(size, dtype=cut.dtype) + 0.5) / size for size in images.shape[2:]
-        )
-        top, bottom, left, right = (side[:, None] for side in cut.T)
-        high = (rows > top) & (rows < 1 - bottom)
-        wide = (columns > left) & (columns < 1 - right)
-        return images * (high[:, None, :, None] & wide[:, None, None, :])
 
 
 @dataclass(frozen=True)
@@ -116,7 +50,6 @@ class RandomContrast:
         knots_at: where they lie: at intensities that the head really has ("tissue", so that
             tissues, not air, receive random values) or anywhere ("uniform"). In CT nearly all
             tissue has one intensity, and knots there would turn its noise into structure.
-        mapping: "free", or, for ablation, "monotone" (the order of intensities is kept) or "none".
         plateaus: share of intensity maps that are steps between a few levels: what has one
             intensity in the source (a brain in CT) can have many in the target.
         texture: largest relative amplitude of structure that is not in the target: an MR source
@@ -132,7 +65,6 @@ class RandomContrast:
 
     knots: int = 8
     knots_at: Literal["tissue", "uniform"] = "tissue"
-    mapping: Literal["free", "monotone", "none"] = "free"
     plateaus: float = 0.0
     texture: float = 0.0
     suppression: float = 0.0
@@ -162,8 +94,6 @@ class RandomContrast:
     def _table(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """One random intensity table, [TABLE]."""
         at = torch.linspace(0.0, 1.25, self.TABLE)
-        if self.mapping == "none":
-            return at
         if float(torch.rand(1, generator=generator)) < self.plateaus:
             steps = int(torch.randint(2, 6, (1,), generator=generator))
             edges = _uniform((steps,), AIR, 1.0, generator).sort().values
@@ -174,8 +104,6 @@ class RandomContrast:
         knots = torch.tensor([0.0, AIR, *inner, 1.26])
         weight = torch.rand(1, generator=generator)
         random = torch.rand(len(knots), generator=generator)
-        if self.mapping == "monotone":
-            random = random.sort().values
         values = (1 - weight) * knots.clamp(max=1.0) + weight * random
         values[0] = 0.0
         right = torch.searchsorted(knots, at, right=True).clamp(1, len(knots) - 1)
@@ -273,13 +201,3 @@ def _smooth_and_shift(images: Tensor, blur: Tensor, shift: Tensor) -> Tensor:
     stack = F.pad(images.transpose(0, 1), (3, 3, 3, 3), mode="replicate")
     stack = F.conv2d(stack, rows[:, None, :, None], groups=count)
     return F.conv2d(stack, columns[:, None, None, :], groups=count).transpose(0, 1)
-
-
-def deeper_than(slices: Tensor, pixels: Tensor) -> Tensor:
-    """Where the head is deeper than `pixels` [S] below its surface: 1, else 0; like `slices`.
-
-    A stand-in for a brain mask where the depth is that of scalp and skull.
-    """
-    outside = 1 - head_of(slices)
-    each = zip(outside.split(1), pixels.tolist(), strict=True)
-    return 1 - torch.cat([grow(part, math.ceil(depth)) for part, depth in each])

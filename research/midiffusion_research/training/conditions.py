@@ -1,4 +1,4 @@
-"""Conditions of the baselines: the protocol, none at all, and dropout in training."""
+"""Conditions of the baselines, and eq. 12 with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from midiffusion.diffusion.conditioning import LMICondition
 from midiffusion.diffusion.denoiser import Denoiser
 from midiffusion.diffusion.loss import denoising_loss
 from torch import Tensor
@@ -37,22 +36,6 @@ class NoCondition:
     def select(self, index: slice) -> NoCondition:
         """The same, whichever slices."""
         return self
-
-
-@dataclass(frozen=True)
-class DroppedCondition:
-    """`condition` where `keep` [B] is 1, zeros where it is 0."""
-
-    condition: LMICondition
-    keep: Tensor
-
-    def channels(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """As those of the condition."""
-        return self.condition.channels(x, sigma) * self.keep[:, None, None, None]
-
-    def select(self, index: slice) -> DroppedCondition:
-        """The condition of some of the slices."""
-        return DroppedCondition(self.condition.select(index), self.keep[index])
 
 
 def conditioned_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +17,30 @@ class TrainingConfig:
     """Everything that decides a training run except images and time.
 
     Args:
-        intensity: arguments of `intensity_map`.
         lmi: arguments of `LMISettings`.
         contrast: arguments of `RandomContrast`, which makes the image in the role of the source.
-        extraction: share of images without scalp and skull.
-        cut: share of images that end inside the head at one side.
         network: arguments of `UNetConfig` but `cond_channels`.
         sigma_min, sigma_max: noise range of the sampler, model units. sigma_max is of the
             order of the largest distance between two training images (49.8 for TCGA-LGG FLAIR at
             128 x 128; median 27.9).
         sigma_mean, sigma_std: of ln(sigma) in training; the sampler's range ends 3.1 deviations
             below and 2.1 above: high noise, where the source decides, gets more weight than in EDM.
-        dropout: share of images trained without any condition.
         batch: images per step.
         learning_rate: peak; 200 steps of warm-up, then a cosine to zero over the whole budget.
         ema: relative width of the power-function average of the weights (EDM2, arXiv 2312.02696).
-        precision: "bfloat16" (network under autocast) or "float32".
         seed: of data order, augmentation, noise and initial weights.
     """
 
-    intensity: dict[str, Any]
     lmi: dict[str, Any] = field(default_factory=dict)
     contrast: dict[str, Any] = field(default_factory=dict)
-    extraction: float = 0.0
-    cut: float = 0.0
     network: dict[str, Any] = field(default_factory=dict)
     sigma_min: float = 0.01
     sigma_max: float = 40.0
     sigma_mean: float = 0.3
     sigma_std: float = 1.6
-    dropout: float = 0.1
     batch: int = 16
     learning_rate: float = 1e-3
     ema: float = 0.1
-    precision: str = "bfloat16"
     seed: int = 0
 
     @classmethod
@@ -58,14 +48,12 @@ class TrainingConfig:
         """Read a configuration file.
 
         Raises:
-            InvalidParameter: missing file, broken JSON, or a field that is unknown or missing.
+            InvalidParameter: missing file, broken JSON, or a field that is unknown.
         """
         values = _load(Path(path))
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown or "intensity" not in values:
-            raise InvalidParameter(
-                f"The training configuration {path} lacks 'intensity' or has unknown {unknown}."
-            )
+        if unknown:
+            raise InvalidParameter(f"The training configuration {path} has unknown {unknown}.")
         return cls(**values)
 
     @classmethod
@@ -82,10 +70,6 @@ class TrainingConfig:
                 f"There is no training configuration for '{target}'; use one of {known}."
             )
         return cls.read(path)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
-        return json.loads(json.dumps(asdict(self)))
 
 
 def _load(path: Path) -> dict[str, Any]:
