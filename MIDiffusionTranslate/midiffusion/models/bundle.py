@@ -198,12 +198,12 @@ def save_backbone(
     bfloat16; returns the config as written."""
     weights = save(_stored("backbone.", backbone))
     config = replace(config, weights_sha256=hashlib.sha256(weights).hexdigest())
+    files = {registry.WEIGHTS: weights}
     if denoiser is not None:
-        stored = save(_stored("denoiser.", denoiser))
-        config = replace(config, denoiser_sha256=hashlib.sha256(stored).hexdigest())
-        _write_bytes(Path(folder), DENOISER, stored)
+        files[DENOISER] = save(_stored("denoiser.", denoiser))
+        config = replace(config, denoiser_sha256=hashlib.sha256(files[DENOISER]).hexdigest())
     text = json.dumps(asdict(config), indent=1, ensure_ascii=False) + "\n"
-    _write(Path(folder), weights, CONFIG, text)
+    _write(Path(folder), {**files, CONFIG: text.encode("utf-8")})
     return config
 
 
@@ -231,7 +231,8 @@ def save_bundle(
     card = replace(
         card, weights_sha256=hashlib.sha256(weights).hexdigest(), weights_bytes=len(weights)
     )
-    _write(Path(folder), weights, registry.CARD, card.to_json())
+    text = card.to_json().encode("utf-8")
+    _write(Path(folder), {registry.WEIGHTS: weights, registry.CARD: text})
     return ModelCard.read(Path(folder) / registry.CARD)
 
 
@@ -243,28 +244,19 @@ def _stored(prefix: str, module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _write(folder: Path, weights: bytes, name: str, text: str) -> None:
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    """Each file whole or not at all; the last one, which describes the others, after them."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights_part, text_part = (folder / f".{n}.part" for n in (registry.WEIGHTS, name))
+    parts = {name: folder / f".{name}.part" for name in files}
     try:
-        weights_part.write_bytes(weights)
-        text_part.write_text(text, encoding="utf-8")
-        (folder / name).unlink(missing_ok=True)  # must not describe other weights
-        os.replace(weights_part, folder / registry.WEIGHTS)
-        os.replace(text_part, folder / name)
+        for name, content in files.items():
+            parts[name].write_bytes(content)
+        (folder / [*files][-1]).unlink(missing_ok=True)  # must not describe other weights
+        for name, part in parts.items():
+            os.replace(part, folder / name)
     finally:
-        weights_part.unlink(missing_ok=True)
-        text_part.unlink(missing_ok=True)
-
-
-def _write_bytes(folder: Path, name: str, content: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{name}.part"
-    try:
-        part.write_bytes(content)
-        os.replace(part, folder / name)
-    finally:
-        part.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def _load(

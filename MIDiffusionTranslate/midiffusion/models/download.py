@@ -95,24 +95,32 @@ def download(
         )
     if (there := _already_there(card, folder)) is not None:
         return there
-    was_there = folder.exists()
-    place = folder / (part or part_name())
-    try:
+    with _temporary(folder, part or part_name()) as place:
         with _told(folder):
-            folder.mkdir(exist_ok=True)
-            place.mkdir()
             if shutil.disk_usage(folder).free < card.weights_bytes:
                 raise _full(folder, card)
         line.weights(weights_url, card, place / registry.WEIGHTS)
         with _told(folder):
             (place / registry.CARD).write_bytes(text)
             place.rename(folder / card.id)
+    return registry.find(folder / card.id)
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path, name: str) -> Iterator[Path]:
+    """A folder in `folder`, which is made if missing; what remains of either is removed again."""
+    was_there = folder.exists()
+    place = folder / name
+    try:
+        with _told(folder):
+            folder.mkdir(exist_ok=True)
+            place.mkdir()
+        yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
         if not was_there:
             with contextlib.suppress(OSError):  # there is something in it
                 folder.rmdir()
-    return registry.find(folder / card.id)
 
 
 def _addresses(url: str) -> tuple[str, str]:
