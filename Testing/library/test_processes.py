@@ -84,6 +84,9 @@ def test_two_processes_learn_as_one_with_the_whole_batch_and_resume(train, tmp_p
 
 def test_batch_that_cannot_be_divided_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
+    assert Processes().share(16) == 16  # not started by torchrun
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("RANK", "0")
     assert Processes().share(15) == 5
     with pytest.raises(InvalidParameter, match="16 images can't be divided among 3 processes"):
         Processes().share(16)

@@ -19,8 +19,10 @@ class Processes:
     """Rank and number of the processes that torchrun started; one without it."""
 
     def __init__(self) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
+        # WORLD_SIZE alone says little: clusters set it for other programs too.
+        started = "TORCHELASTIC_RUN_ID" in os.environ
+        self.count = int(os.environ["WORLD_SIZE"]) if started else 1
+        self.rank = int(os.environ["RANK"]) if started else 0
 
     @property
     def first(self) -> bool:
