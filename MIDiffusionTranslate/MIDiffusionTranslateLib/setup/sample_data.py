@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from slicer.i18n import tr as _
 
 CATEGORY = "MIDiffusion"
@@ -53,3 +56,36 @@ def registerSampleData() -> None:
             nodeNames=node,
             checksums=f"SHA256:{digest}",
         )
+
+
+def loadSample() -> Any:
+    """The sample head as a volume node, shown in the views; None if it can't be loaded."""
+    import slicer
+
+    try:
+        node = smallSample(every=1)
+    except (AssertionError, RuntimeError, ImportError):
+        logging.exception("MIDiffusion: the sample head could not be loaded")
+        return None
+    node.SetName("Head T1")
+    slicer.util.setSliceViewerLayers(background=node, fit=True)
+    return node
+
+
+def smallSample(every: int = 4, contrast: str = "T1W") -> Any:
+    """The sample T1 (or FLAIR) with one voxel in `every` along each axis, as a new volume."""
+    import SimpleITK
+    import slicer
+
+    folder = sampleFolder()
+    assert folder is not None, "the sample data are not installed"
+    image = SimpleITK.ReadImage(str(folder / f"openms_long19_{contrast}.nii.gz"))
+    image = image[::every, ::every, ::every]
+    toRAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+    axes = np.eye(4)
+    axes[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    axes[:3, 3] = image.GetOrigin()
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"Small {contrast}")
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(toRAS @ axes))
+    slicer.util.updateVolumeFromArray(node, SimpleITK.GetArrayFromImage(image).astype(np.float32))
+    return node

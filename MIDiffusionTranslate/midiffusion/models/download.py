@@ -74,8 +74,7 @@ def download(
     Raises:
         InvalidParameter: url, digest or folder can't be meant; another model of the id is there.
         DownloadFailed: the server can't be reached, refuses, or does not deliver.
-        InvalidCard, CorruptModel: what it delivers is no model, or not the one of its card.
-        UnwritableTarget, DiskFull.
+        InvalidCard, CorruptModel, UnwritableTarget, DiskFull.
     """
     card_url, weights_url = _addresses(url)
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
