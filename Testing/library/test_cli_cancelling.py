@@ -39,15 +39,16 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(
-    ("number", "during"),
+    ("name", "during"),
     [
-        (signal.SIGINT, "translating"),
-        (signal.SIGTERM, "writing"),
-        pytest.param(signal.SIGHUP, "translating", marks=pytest.mark.slow),
+        ("SIGINT", "translating"),
+        ("SIGTERM", "writing"),
+        pytest.param("SIGHUP", "translating", marks=pytest.mark.slow),
     ],
 )
-def test_signals_end_the_process_cleanly(source, make_bundle, tmp_path, number, during):
+def test_signals_end_the_process_cleanly(source, make_bundle, tmp_path, name, during):
     """A real process, interrupted while its (fake) model runs, or with a temporary file there."""
     make_bundle()
     before = sorted(tmp_path.rglob("*"))
@@ -65,7 +66,7 @@ def test_signals_end_the_process_cleanly(source, make_bundle, tmp_path, number, 
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "running\n"
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.endswith("error: cancelled; nothing was written.\n")

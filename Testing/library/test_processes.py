@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def train(tmp_path: Path):
         words = [sys.executable, *(start if processes > 1 else []), str(script)]
         words += [str(tmp_path / name), str(steps), *resume]
         package = str(Path(__file__).parents[2] / "MIDiffusionTranslate")
-        environment = {"PYTHONPATH": package, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+        environment = {**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return load_file(tmp_path / name / CHECKPOINT)
