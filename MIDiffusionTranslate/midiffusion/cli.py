@@ -1,4 +1,4 @@
-"""The command line: `midiffusion translate | models | train`.
+"""The command line: `midiffusion translate | batch | bids | models | train`.
 
 Exit 0 with the result in place, or non-zero with one line `error: ...` on stderr and no output
 file (2: the arguments are wrong, 130: cancelled by Ctrl-C or SIGTERM, 1: anything else). `train`
@@ -33,6 +33,8 @@ from .runtime.progress import DownloadBar, TranslationBar
 
 # Commands with arguments of their own: the module whose main(argv) reads them, and a line of help.
 DELEGATED = {
+    ("batch",): ("cohort.batch_command", "translate a cohort"),
+    ("bids",): ("cohort.bids", "translate a BIDS dataset"),
     ("train",): ("training.command", "train a target model from images"),
 }
 
@@ -40,6 +42,11 @@ DELEGATED = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code. `argv` defaults to the process's arguments."""
     return run_command(_run, sys.argv[1:] if argv is None else argv)
+
+
+def bids() -> int:
+    """`midiffusion-bids`, the BIDS App."""
+    return main(["bids", *sys.argv[1:]])
 
 
 def run_command(run: Callable[[list[str]], int], argv: Sequence[str]) -> int:
@@ -127,6 +134,7 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="S", help="seed of the noise (default 0)")
     add("--error-map", metavar="F", type=Path, help="write the expected absolute error")
     add("--deviation", metavar="F", type=Path, help="write the samples' standard deviation")
+    add("--report", metavar="F", type=Path, help="write a page (HTML) with pictures and figures")
     add("--without", action="append", default=[], metavar="STEP", help="leave out a pipeline step")
     add("--device", default="auto", type=device_name, help="auto (default), cuda[:i], mps or cpu")
     add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
@@ -169,7 +177,7 @@ def translate(options: argparse.Namespace) -> int:
     if options.json:
         console.say(json.dumps(report))
         return 0
-    for path in (report["output"], report["error_map"], report["deviation"]):
+    for path in (report["output"], report["error_map"], report["deviation"], options.report):
         if path is not None:
             console.say(str(path))
     console.say(f"{title}: {report['seconds']:.1f} s. Synthetic; research use, not for diagnosis.")
@@ -207,6 +215,10 @@ def _translated(
     volumes = (result.volume, result.error_map, result.deviation)
     files = [(p, v) for p, v in zip(targets, volumes, strict=True) if p is not None and v]
     io.write_volumes(files, result.attributes(options.source.name), folder)
+    if options.report is not None:
+        from .cohort.report import page_of_one
+
+        page_of_one(options.report, options.source.name, volume, result)
     print(f"source taken as {result.provenance['sourceTakenAs']}", file=sys.stderr)
     warning = result.provenance.get("warning")
     if warning is not None:
@@ -229,10 +241,14 @@ def _translation_options(options: argparse.Namespace) -> TranslationOptions:
         raise InvalidParameter("--deviation needs --samples of at least 2.")
     if options.error_map is not None and options.views < 2:
         raise InvalidParameter("--error-map needs --views of at least 2.")
-    named = [options.source, options.output, options.error_map, options.deviation]
+    named = [
+        getattr(options, name) for name in ("source", "output", "error_map", "deviation", "report")
+    ]
     files = [path.resolve() for path in named if path is not None]
     if len(set(files)) < len(files):
-        raise InvalidParameter("SOURCE, -o, --error-map and --deviation must name different files.")
+        raise InvalidParameter(
+            "SOURCE, -o, --error-map, --deviation and --report must name different files."
+        )
     return chosen
 
 

@@ -25,6 +25,7 @@ LAYERS = (
     "console",
     "compare",
     "pipeline",
+    "cohort",
     "training",
     "worker",
     "cli",

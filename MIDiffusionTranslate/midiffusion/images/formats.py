@@ -14,7 +14,7 @@ ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 READ_ENDINGS = (*NIFTI, *ITK, *FREESURFER)
 """What is read, beside folders of DICOM files."""
 
-_RESULT = re.compile(r"_synthetic-[^.]*\.")  # as results of a batch are named
+_RESULT = re.compile(r"_(desc-)?synthetic[a-z0-9]*[-_][^.]*\.")  # as results of a cohort are named
 
 
 def ending(name: str, endings: tuple[str, ...] = READ_ENDINGS) -> str:

@@ -86,13 +86,13 @@ def check_target(path: str | os.PathLike[str], dicom: bool = False) -> None:
     except FileNotFoundError:
         pass
     except OSError as failure:  # the probe's name is not this one, which may be too long
-        raise _unwritable(path, failure) from failure
+        raise unwritable(path, failure) from failure
     probe = _beside(path, ending)
     try:
         with open(probe, "xb") as file:
             file.write(b"\0")
     except OSError as failure:
-        raise _unwritable(path, failure) from failure
+        raise unwritable(path, failure) from failure
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
@@ -134,7 +134,7 @@ def write_volumes(
             try:
                 os.replace(temporary, path)
             except OSError as failure:
-                raise _unwritable(path, failure) from failure
+                raise unwritable(path, failure) from failure
         made.clear()
     finally:
         for path in made:
@@ -154,7 +154,7 @@ def _write_beside(
         try:
             nifti.write_nifti(temporary, volume, text)
         except OSError as failure:
-            raise _unwritable(path, failure) from failure
+            raise unwritable(path, failure) from failure
         return
     image = _image(volume)
     for key, value in attributes.items():
@@ -200,12 +200,12 @@ def _explain(path: Path, temporary: Path, size: int, reason: str) -> UnwritableT
             for _ in range(size // 2**20 + 1):
                 file.write(bytes(2**20))
     except OSError as failure:
-        return _unwritable(path, failure)
+        return unwritable(path, failure)
     last = reason.strip().splitlines()[-1]
     return UnwritableTarget(f"{path} can't be written ({last}): choose another format or folder.")
 
 
-def _unwritable(path: Path, failure: OSError) -> UnwritableTarget | DiskFull:
+def unwritable(path: Path, failure: OSError) -> UnwritableTarget | DiskFull:
     if failure.errno in _FULL:
         return DiskFull(
             f"The disk is full (or a limit on file sizes is reached) at {path}: free some space or "

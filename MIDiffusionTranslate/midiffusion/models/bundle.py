@@ -89,7 +89,8 @@ class BackboneConfig:
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """Everything of one target, on the CPU. look: [n] or None; denoiser: None without samples;
-    error: weights of the expected error, see `pipeline.error_map`."""
+    error: weights of the expected error, see `pipeline.error_map`; own_backbone: whether the target
+    has a backbone of its own."""
 
     card: ModelCard
     config: BackboneConfig
@@ -97,6 +98,7 @@ class Bundle:
     denoiser: ResidualDenoiser | None
     look: Tensor | None
     error: tuple[float, ...] = (1.0, 0.0, 0.0)
+    own_backbone: bool = False
 
 
 def read_bundle(id_or_folder: str | Path, model_folder: str | Path | None = None) -> Bundle:
@@ -135,7 +137,9 @@ def read_bundle(id_or_folder: str | Path, model_folder: str | Path | None = None
         ) from failure
     look = own.get("look")
     error = tuple(own["error"].tolist()) if "error" in own else (1.0, 0.0, 0.0)
-    return Bundle(card, config, backbone, denoiser, None if look is None else look.float(), error)
+    own_backbone = any(name.startswith("backbone.") for name in own)
+    look = None if look is None else look.float()
+    return Bundle(card, config, backbone, denoiser, look, error, own_backbone)
 
 
 def read_backbone(folder: Path) -> tuple[BackboneConfig, Backbone]:

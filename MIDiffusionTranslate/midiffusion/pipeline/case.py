@@ -60,7 +60,8 @@ class Case:
     """One translation on its way through the pipeline.
 
     units: the source [k, j, i] in model units, float32. result, deviation, spread: [k, j, i], model
-    units until the step `units`. Arrays that later steps don't need are released to None.
+    units until the step `units`. Arrays that later steps don't need are released to None. drawn:
+    where several targets share a backbone, its outputs [S, 6, H, W] by backbone and view.
     """
 
     source: Volume
@@ -68,6 +69,7 @@ class Case:
     options: TranslationOptions
     device: torch.device
     reporter: Reporter
+    drawn: dict[tuple[str, View], Tensor] | None = None
     units: np.ndarray | None = None
     source_is_ct: bool = False
     stacks: list[Stack] | None = None

@@ -33,6 +33,9 @@ class TargetModel:
         self.denoiser = None if bundle.denoiser is None else bundle.denoiser.eval()
         self.look = bundle.look
         self.error = bundle.error
+        self.backbone_sha256 = (
+            bundle.card.weights_sha256 if bundle.own_backbone else bundle.card.backbone_sha256
+        )
         self.familiar = {k: Familiar.from_dict(v) for k, v in bundle.config.familiar.items()}
         self.intensity = intensity_map(bundle.card.intensity)
         self.lmi = lmi_settings(bundle)
@@ -43,6 +46,7 @@ class TargetModel:
         volume: Volume,
         options: TranslationOptions | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        drawn: dict[Any, Any] | None = None,
         **changes: Any,
     ) -> Translation:
         """See `pipeline.translate.translate`; changes: fields of `TranslationOptions`."""
@@ -50,7 +54,7 @@ class TargetModel:
 
         if options is None:
             options = TranslationOptions(**changes)
-        return translate(self, volume, options, on_progress)
+        return translate(self, volume, options, on_progress, drawn)
 
 
 def load_model(id_or_folder: str | Path, model_folder: str | Path | None = None) -> TargetModel:

@@ -96,10 +96,13 @@ def translate(
     volume: Volume,
     options: TranslationOptions,
     on_progress: Callable[[Progress], None] | None = None,
+    drawn: dict[Any, Any] | None = None,
 ) -> Translation:
     """Show `volume` as the model's target modality would (synthetic: not for diagnosis).
 
     on_progress is called after every batch of slices; an exception in it ends the translation.
+    drawn: one empty dict for the translations of one volume to several targets with one backbone,
+    which is then evaluated once.
 
     Raises:
         InvalidVolume, InvalidParameter, DeviceUnavailable, OutOfMemory.
@@ -107,7 +110,7 @@ def translate(
     _check_names(options)
     device = choose_device(options.device)
     started = time.monotonic()
-    case = Case(volume, model, options, device, Reporter(device, on_progress))
+    case = Case(volume, model, options, device, Reporter(device, on_progress), drawn)
     try:
         with reproducible():
             for step in STEPS:

@@ -63,9 +63,20 @@ def free_bytes() -> int | None:
         if limit != resource.RLIM_INFINITY:
             pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
             free = min(free, max(0, limit - pages * os.sysconf("SC_PAGE_SIZE")))
+        free = min(free, _free_of_cgroup() or free)
     except (OSError, ValueError, StopIteration):
         return None
     return free
+
+
+def _free_of_cgroup() -> int | None:
+    """What the limit of a container or of a Slurm task leaves; None without a limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text("ascii"))
+        return max(0, limit - int((group / "memory.current").read_text("ascii")))
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
 
 
 def _free_on_windows() -> int | None:

@@ -1,0 +1,1 @@
+"""Cohorts: many volumes through one process, resumable, in shards; reports and BIDS."""

@@ -1,0 +1,77 @@
+"""Claims: of several processes on one folder, one translates an item.
+
+A claim is a file that only one process can create. Its owner touches it every few seconds; a claim
+that nobody has touched for a minute is stale, and another process takes it over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+
+HEARTBEAT_S, STALE_S = 10.0, 60.0
+
+
+class Claims:
+    """Claims in the folder `.claims` of the results.
+
+    Args:
+        out: folder of the results.
+        stale_s: age of the last heartbeat from which a claim is nobody's.
+    """
+
+    def __init__(self, out: Path, stale_s: float = STALE_S) -> None:
+        self._folder, self._stale_s = out / ".claims", stale_s
+        self._held: set[Path] = set()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Claims:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for path in list(self._held):
+            self._drop(path)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()  # only if no other process has a claim
+
+    def take(self, name: str) -> bool:
+        """Whether the item is ours now; give it back with `release`."""
+        path = self._path(name)
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > self._stale_s:
+                # Of several that find it stale, one can rename it.
+                taken = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+                path.rename(taken)
+                taken.unlink()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        self._held.add(path)
+        return True
+
+    def release(self, name: str) -> None:
+        self._drop(self._path(name))
+
+    def _path(self, name: str) -> Path:
+        return self._folder / hashlib.sha256(name.encode()).hexdigest()[:32]
+
+    def _drop(self, path: Path) -> None:
+        self._held.discard(path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(min(HEARTBEAT_S, self._stale_s / 4)):
+            for path in list(self._held):
+                with contextlib.suppress(OSError):
+                    os.utime(path)
