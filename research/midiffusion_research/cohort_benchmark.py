@@ -55,8 +55,8 @@ def speed(cohort: Path, out: Path) -> dict[str, Any]:
         subprocess.run(_command(*words), check=True, capture_output=True)
     loop = 60 * len(chosen) / (time.monotonic() - started)
     started, memory = time.monotonic(), []
-    words = ("batch", cohort, out / "batch", "--to", "t1", "--device", "cpu")
-    process = subprocess.Popen(_command(*words), **_QUIET)
+    command = _command("batch", cohort, out / "batch", "--to", "t1", "--device", "cpu")
+    process = subprocess.Popen(command, **_QUIET)
     while process.poll() is None:
         try:
             done = len(read_status(out / "batch")) if (out / "batch").is_dir() else 0
