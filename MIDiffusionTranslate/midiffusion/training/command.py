@@ -60,13 +60,15 @@ def main(
     has been written. stop: asked after every step; true makes a checkpoint and ends the run.
     """
     args = _parser().parse_args(argv)
-    if bool(args.backbone) == (args.target is not None):
-        raise UsageError("name either --backbone or --target ID.")
+    if [bool(args.backbone), bool(args.denoiser), args.target is not None].count(True) != 1:
+        raise UsageError("name one of --backbone, --denoiser ID=DIR and --target ID.")
     if args.max_minutes is not None and args.max_minutes < 0:
         raise InvalidParameter("--max-minutes must not be negative.")
     out = Path(args.out)
     try:
-        return _backbone(args, stop) if args.backbone else _target(args, on_bundle, stop)
+        if args.backbone:
+            return _backbone(args, stop)
+        return _denoiser(args, stop) if args.denoiser else _target(args, on_bundle, stop)
     except KeyboardInterrupt:
         resumable = (out / CHECKPOINT).is_file()
         left = "go on with --resume." if resumable else "there is no checkpoint yet."
@@ -175,6 +177,37 @@ def _target(args: argparse.Namespace, on_bundle: OnBundle | None, stop: Callable
     return 0
 
 
+def _denoiser(args: argparse.Namespace, stop: Callable[[], bool]) -> int:
+    """The denoiser that MR targets share, beside their backbone."""
+    out, targets = Path(args.out), []
+    for text in args.denoiser:
+        name, _, folder = text.partition("=")
+        start = _bundle(name, args.start)
+        data = _folder(folder or None, f"--denoiser {name}=")
+        images = load_target(data, start.card.pixel_mm, PercentileIntensity().to_dict())
+        targets.append(RealImages(images, start.card.contrast, start.look))
+    config = ResidualTrainingConfig(average=0.1, lmi=start.config.lmi_settings())
+    if args.images is not None:
+        config = replace(config, images=args.images)
+    run = ResidualTraining(config, start.backbone, targets, start.denoiser)
+    if args.resume:
+        run.resume(out)
+
+    def save() -> None:
+        denoiser = run.average.average
+        described = replace(
+            start.config,
+            denoiser=asdict(denoiser.denoise.network.config),  # type: ignore[union-attr, arg-type]
+            training={**start.config.training, "denoiser_images": run.images},
+        )
+        save_backbone(out, described, start.backbone, denoiser)
+
+    run.run(out, stop, save, _seconds(args))
+    if run.processes.first:
+        print(f"{out}: denoiser, {run.images} images in {run.seconds / 60:.1f} minutes.")
+    return 0
+
+
 def _mean_run(args: argparse.Namespace, start: Bundle, images: Tensor) -> TrainingRun:
     """CT: the mean itself is fine-tuned, on real images and, where given, synthetic heads."""
     lmi = start.config.lmi_settings()
@@ -239,6 +272,7 @@ def _parser() -> Arguments:
     )
     add = parser.add_argument
     add("--backbone", action="store_true", help="train the backbone that all targets share")
+    add("--denoiser", nargs="+", metavar="ID=DIR", help="train the denoiser that MR targets share")
     add("--target", metavar="ID", help="id of the target model to make, e.g. flair")
     add("--data", metavar="DIR", help="images of the target: a folder of volumes or of slices")
     add("--heads", metavar="DIR", help="folder of whole-head label maps")
