@@ -23,6 +23,7 @@ COMMANDS = {
     "fuzz": ("fuzz", "damaged files of every format, read under a memory limit"),
     "lmi": ("lmi_benchmark", "time and memory of the LMI layer"),
     "speed": ("speed.command", "time and memory of a translation, by stages"),
+    "whole-head-robustness": ("whole_head_robustness", "disturbed sources of whole heads"),
     "cohort": ("cohort_benchmark", "a cohort against single translations, memory, and kills"),
     "study-data": ("study_data", "a BIDS dataset of generated subjects"),
     "training-images": ("training_images", "real training images as a folder of slices"),
