@@ -267,6 +267,17 @@ def test_killed_batch_goes_on_with_nothing_lost_and_nothing_half_made(cohort, ti
         assert sidecar and is_finished(item.result(out, "tiny"), {k: sidecar[k] for k in keys})
 
 
+def test_parts_of_a_killed_process_are_removed_and_young_ones_are_not(cohort, tiny, tmp_path):
+    out = tmp_path / "out"
+    (out / "b").mkdir(parents=True)
+    old, young = out / "b" / ".1.part.nii.gz", out / ".2.part.nii.gz"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (1, 1))
+    batch(cohort, tiny, out).run()
+    assert not old.exists() and young.exists()
+
+
 def test_two_processes_on_one_folder_make_every_result_once(cohort, tiny, tmp_path):
     out = tmp_path / "out"
     processes = [start(cohort, out, tiny) for _ in range(2)]

@@ -17,7 +17,7 @@ from ..images.volume import Volume
 from ..pipeline.options import TranslationOptions
 from ..pipeline.target import TargetModel, load_model
 from ..pipeline.translate import Translation
-from .claims import Claims
+from .claims import Claims, remove_stale_parts
 from .items import Item
 from .results import SIDECAR, beside, digest, is_finished, request, save_result
 from .shards import Shard
@@ -96,6 +96,7 @@ class Batch:
             UnwritableTarget, DiskFull: the status table can't be written.
         """
         self.out.mkdir(parents=True, exist_ok=True)
+        remove_stale_parts(self.out)
         with (
             Claims(self.out) as claims,
             ThreadPoolExecutor(1) as reader,

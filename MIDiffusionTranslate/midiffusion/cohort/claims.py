@@ -75,3 +75,12 @@ class Claims:
             for path in list(self._held):
                 with contextlib.suppress(OSError):
                     os.utime(path)
+
+
+def remove_stale_parts(out: Path, stale_s: float = STALE_S) -> None:
+    """Remove the temporary files of processes that were killed while they wrote; those of living
+    ones are younger."""
+    for path in out.rglob(".*.part*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > stale_s:
+                path.unlink()
