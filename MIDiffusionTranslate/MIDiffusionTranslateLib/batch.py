@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from midiffusion.cohort.items import RESULT_ENDING, result_name
 from midiffusion.errors import Cancelled, InvalidParameter, MIDiffusionError, UnreadableFile
 from midiffusion.images.formats import ENDINGS, READ_ENDINGS, ending
 from midiffusion.models.card import ModelCard
 
-from .scene.results import modality
 from .scene.tables import addRow, addTable
 from .volume_files import existingFolder, volumeFiles
 from .worker.events import WorkerProgress
@@ -208,12 +208,11 @@ def batchItems(
 
 
 def outputName(file: Path, card: ModelCard) -> str:
-    """Name of the translated file: that of the source, what it is, the same ending where it can be
-    written, else .nii.gz."""
+    """Name of the translated file, as `midiffusion batch` gives it: of the source and the model,
+    with the source's ending where it can be written, else .nii.gz."""
     found = ending(file.name)
     stem = file.name[: len(file.name) - len(found)]
-    target = modality(card).replace(" ", "-")
-    return f"{stem}_synthetic-{target}{found if found in ENDINGS else '.nii.gz'}"
+    return result_name(stem, card.id, found if found in ENDINGS else RESULT_ENDING)
 
 
 def _beginNode(

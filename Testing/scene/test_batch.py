@@ -104,7 +104,7 @@ def test_a_folder_s_files_become_files(
         write_volume(folder / name, Volume(head(), OBLIQUE))
     (folder / "b.nrrd").write_text("no image")
     (folder / "notes.txt").write_text("no volume")
-    taken = output / "c_synthetic-FLAIR.nrrd"
+    taken = output / "c_synthetic-tiny.nrrd"
     taken.write_text("mine")
     batch = logic.translateAll(folder, output, model=tinyModel, steps=1)
     assert [item.state for item in batch.items] == ["done", "failed", "failed"]
@@ -112,13 +112,13 @@ def test_a_folder_s_files_become_files(
     assert "is there already" in batch.items[2].message
     assert taken.read_text() == "mine"
     assert sorted(file.name for file in output.iterdir()) == [
-        "a_synthetic-FLAIR.nii.gz",
+        "a_synthetic-tiny.nii.gz",
         taken.name,
     ]
-    made = read_volume(output / "a_synthetic-FLAIR.nii.gz")
+    made = read_volume(output / "a_synthetic-tiny.nii.gz")
     assert made.data.shape == head().shape and made.data.std() > 0
     np.testing.assert_allclose(made.ijkToRAS, OBLIQUE, atol=1e-4)
-    assert rows(batch.table)[0][2] == str(output / "a_synthetic-FLAIR.nii.gz")
+    assert rows(batch.table)[0][2] == str(output / "a_synthetic-tiny.nii.gz")
     assert scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode") == 0
     assert list(handover.iterdir()) == []
 
