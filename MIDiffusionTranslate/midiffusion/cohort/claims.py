@@ -11,7 +11,6 @@ import hashlib
 import os
 import threading
 import time
-import uuid
 from pathlib import Path
 
 HEARTBEAT_S, STALE_S = 10.0, 60.0
@@ -45,12 +44,8 @@ class Claims:
     def take(self, name: str) -> bool:
         """Whether the item is ours now; give it back with `release`."""
         path = self._path(name)
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > self._stale_s:
-                # Of several that find it stale, one can rename it.
-                taken = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-                path.rename(taken)
-                taken.unlink()
+        if self._is_stale(path):
+            self._free(path)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
@@ -61,6 +56,26 @@ class Claims:
 
     def release(self, name: str) -> None:
         self._drop(self._path(name))
+
+    def _is_stale(self, path: Path) -> bool:
+        try:
+            return time.time() - path.stat().st_mtime > self._stale_s
+        except OSError:
+            return False
+
+    def _free(self, path: Path) -> None:
+        """Remove a stale claim. One process at a time looks again and removes: without the lock a
+        slow one could remove the claim of another that has just taken the item over."""
+        lock = path.with_name(f"{path.name}.lock")
+        with contextlib.suppress(OSError):
+            if self._is_stale(lock):  # its process was killed
+                lock.unlink()
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            try:
+                if self._is_stale(path):
+                    path.unlink()
+            finally:
+                lock.unlink()
 
     def _path(self, name: str) -> Path:
         return self._folder / hashlib.sha256(name.encode()).hexdigest()[:32]
