@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .arguments import Arguments, UsageError, device_name
+from .arguments import Arguments, UsageError
 from .errors import Cancelled, DependencyMissing, InvalidParameter, MIDiffusionError, UnlikelySource
 from .models import registry
-from .pipeline.options import MOST_VIEWS, SOURCE_KINDS, TranslationOptions
+from .pipeline.option_arguments import add_option_arguments, options_of
+from .pipeline.options import TranslationOptions
 from .runtime import console, memory
 from .runtime.progress import DownloadBar, TranslationBar
 
@@ -124,21 +125,14 @@ def _add_translate(parser: argparse.ArgumentParser) -> None:
     add("source", metavar="SOURCE", type=Path, help="volume in a file, or a DICOM folder")
     add("--to", required=True, metavar="MODEL", help="target model, by id or by folder")
     add("-o", "--output", required=True, metavar="OUT", help="where to write the result")
-    add("--from", dest="source_kind", default="auto", choices=SOURCE_KINDS, help="what SOURCE is")
     add("--frame", type=int, metavar="N", help="which volume of a series of volumes, from 0")
     add("--series", metavar="S", help="which series of a DICOM folder, by number or UID")
     add("--dicom", action="store_true", help="write OUT as a folder of DICOM files")
-    add("--views", type=int, default=MOST_VIEWS, metavar="N", help="views to average (default 4)")
-    add("--steps", type=int, default=1, metavar="N", help="1: the mean; from 2 on: diffusion steps")
-    add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
-    add("--seed", type=int, default=0, metavar="S", help="seed of the noise (default 0)")
     add("--error-map", metavar="F", type=Path, help="write the expected absolute error")
     add("--deviation", metavar="F", type=Path, help="write the samples' standard deviation")
     add("--report", metavar="F", type=Path, help="write a page (HTML) with pictures and figures")
-    add("--without", action="append", default=[], metavar="STEP", help="leave out a pipeline step")
-    add("--device", default="auto", type=device_name, help="auto (default), cuda[:i], mps or cpu")
-    add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
     add("--json", action="store_true", help="print the result as JSON")
+    add_option_arguments(parser)
     parser.set_defaults(command=translate)
 
 
@@ -236,7 +230,7 @@ def _translated(
 
 def _translation_options(options: argparse.Namespace) -> TranslationOptions:
     """Refuses what can be refused before anything is loaded. Raises InvalidParameter."""
-    chosen = TranslationOptions.from_dict({**vars(options), "source": options.source_kind})
+    chosen = options_of(options)
     if options.deviation is not None and options.samples < 2:
         raise InvalidParameter("--deviation needs --samples of at least 2.")
     if options.error_map is not None and options.views < 2:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import midiffusion.cohort.batch
 import numpy as np
 import pytest
 from bundles import saveTiny
@@ -134,6 +135,19 @@ def test_a_volume_that_fails_does_not_stop_the_rest(cohort, tiny, tmp_path, monk
     assert errors["a0"].startswith("UnreadableFile: ") and "may not be read" in errors["a1"]
 
 
+def test_an_unexpected_fault_fails_its_volume_alone(cohort, tiny, tmp_path, monkeypatch):
+    real = midiffusion.cohort.batch.read_volume
+
+    def read(path: Path) -> Volume:
+        if path.name == "a2.nrrd":
+            raise ValueError("no sentence of ours")
+        return real(path)
+
+    monkeypatch.setattr(midiffusion.cohort.batch, "read_volume", read)
+    batch(cohort, tiny, tmp_path / "out").run()
+    assert states(tmp_path / "out") == {"a1": "done", "a2": "failed", "b/a1": "done"}
+
+
 def test_exit_code_is_the_number_of_failed_translations(cohort, tmp_path, tiny, capsys):
     (cohort / "a0.nii.gz").write_bytes(b"damaged")
     (cohort / "a3.nii.gz").write_bytes(b"damaged")
@@ -204,11 +218,27 @@ def test_a_claim_is_given_once_and_a_stale_one_is_taken_over(tmp_path):
         assert one.take("a") and not two.take("a")
         time.sleep(0.8)
         assert not two.take("a")  # the heartbeat keeps it
-        left = tmp_path / ".claims" / next((tmp_path / ".claims").iterdir()).name
+        left = next((tmp_path / ".claims").iterdir())
         one.release("a")
         left.touch()
         os.utime(left, (1, 1))
         assert two.take("a")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_claim_of_a_killed_process_on_this_computer_is_free_at_once(tmp_path):
+    program = (
+        "import sys, time; from midiffusion.cohort.claims import Claims; from pathlib import Path"
+    )
+    program += "; print(Claims(Path(sys.argv[1])).take('a'), flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "True\n"
+        with Claims(tmp_path) as claims:
+            assert not claims.take("a")
+            other.kill()
+            other.wait()
+            assert claims.take("a")
 
 
 def test_of_many_that_take_over_a_stale_claim_one_gets_it(tmp_path):
@@ -237,6 +267,13 @@ def test_the_last_line_of_an_item_counts_and_cut_lines_do_not(tmp_path):
     assert "Bad: tab and line" in table.path.read_text()
 
 
+CLAIMING = """
+import sys, time
+from pathlib import Path
+from midiffusion.cohort.claims import Claims
+print(Claims(Path(sys.argv[1])).take("a"), flush=True)
+time.sleep(60)
+"""
 PROGRAM = """
 import sys
 from midiffusion.cli import main
@@ -256,8 +293,6 @@ def test_killed_batch_goes_on_with_nothing_lost_and_nothing_half_made(cohort, ti
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    for claim in (out / ".claims").glob("*"):
-        os.utime(claim, (1, 1))
     batch(cohort, tiny, out, resume=True).run()
     finished = read_status(out)
     assert {row.item for row in finished if row.state != "failed"} == {"a1", "a2", "b/a1"}
@@ -270,12 +305,14 @@ def test_killed_batch_goes_on_with_nothing_lost_and_nothing_half_made(cohort, ti
 def test_parts_of_a_killed_process_are_removed_and_young_ones_are_not(cohort, tiny, tmp_path):
     out = tmp_path / "out"
     (out / "b").mkdir(parents=True)
-    old, young = out / "b" / ".1.part.nii.gz", out / ".2.part.nii.gz"
-    for path in (old, young):
+    old, young = (out / name / f".{'0a' * 16}.part.nii.gz" for name in ("b", "."))
+    others = out / ".mine.part.zip"
+    for path in (old, young, others):
         path.touch()
-    os.utime(old, (1, 1))
+    for path in (old, others):
+        os.utime(path, (1, 1))
     batch(cohort, tiny, out).run()
-    assert not old.exists() and young.exists()
+    assert not old.exists() and young.exists() and others.exists()
 
 
 def test_two_processes_on_one_folder_make_every_result_once(cohort, tiny, tmp_path):

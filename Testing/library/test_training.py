@@ -15,6 +15,7 @@ from midiffusion.diffusion.backbone import CONTRASTS, OUTPUTS
 from midiffusion.errors import InvalidData, InvalidParameter
 from midiffusion.images.io import write_volume
 from midiffusion.images.volume import Volume
+from midiffusion.models.bundle import read_backbone
 from midiffusion.pipeline.look import apply_look
 from midiffusion.pipeline.target import load_model
 from midiffusion.training import command
@@ -253,6 +254,27 @@ def test_own_target_trains_a_denoiser_in_the_time_given(models, tmp_path, monkey
     model = load_model("mine", models)
     assert model.card.draws_samples and model.denoiser is not None and seen
     assert model.card.training["images_seen"] > 0
+
+
+def test_mr_targets_share_a_denoiser_beside_their_backbone(models, tmp_path):
+    data = saveVolumes(tmp_path / "data")
+    before = load_model("t1", models)
+    out = tmp_path / "new" / "backbone"
+    train("--denoiser", f"t1={data}", "--start", models, "--out", out, "--images", 16)
+    config, backbone = read_backbone(out)
+    assert config.weights_sha256 == before.card.backbone_sha256
+    assert config.training["denoiser_images"] == 16
+    (out.parent / "t1").mkdir()
+    for path in (models / "t1").iterdir():
+        (out.parent / "t1" / path.name).write_bytes(path.read_bytes())
+    made = load_model(out.parent / "t1").denoiser.state_dict()
+    old = before.denoiser.state_dict()
+    assert any(not torch.equal(made[name], old[name]) for name in made)
+
+
+def test_ct_has_no_shared_denoiser(models, tmp_path):
+    with pytest.raises(InvalidParameter, match="only MR targets"):
+        train("--denoiser", f"ct={tmp_path}", "--start", models, "--out", tmp_path / "out")
 
 
 def test_own_ct_trains_the_mean(models, tmp_path):

@@ -24,6 +24,8 @@ COMMANDS = {
     "lmi": ("lmi_benchmark", "time and memory of the LMI layer"),
     "speed": ("speed.command", "time and memory of a translation, by stages"),
     "whole-head-robustness": ("whole_head_robustness", "disturbed sources of whole heads"),
+    "samples": ("sample_figures", "samples against the mean and the real target"),
+    "detail-windows": ("detail_windows", "windows and blurs of the detail step, training subjects"),
     "cohort": ("cohort_benchmark", "a cohort against single translations, memory, and kills"),
     "study-data": ("study_data", "a BIDS dataset of generated subjects"),
     "training-images": ("training_images", "real training images as a folder of slices"),

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import Cancelled, MIDiffusionError, UnlikelySource, UnreadableFile
+from ..errors import Cancelled, UnlikelySource, UnreadableFile
 from ..images.io import check_source_file, read_volume
 from ..images.volume import Volume
 from ..pipeline.options import TranslationOptions
@@ -138,7 +138,7 @@ class Batch:
                 return _Read(None, sha256, None)
             volume = read_volume(item.source)
             volume.check_source()
-        except (MIDiffusionError, OSError, MemoryError) as error:
+        except Exception as error:  # whatever it is, the rest goes on
             return _Read(None, "", error)
         return _Read(volume, sha256, None)
 
@@ -181,12 +181,12 @@ class Batch:
     ) -> None:
         result = self._result(item, model)
         try:
-            extra = self._extra(item)
-            sidecar = save_result(result, made, item.source, requested, extra)
             picture = thumbnail_path(self.out, result)
             picture.parent.mkdir(exist_ok=True)
             picture.write_bytes(thumbnail(volume, made.volume, made.error_map))
-        except (MIDiffusionError, OSError) as error:
+            # Last: it writes the sidecar, with which a result is finished.
+            sidecar = save_result(result, made, item.source, requested, self._extra(item))
+        except Exception as error:
             self._note(item, model, FAILED, error=error)
             return
         seconds = f"{sidecar['Figures']['seconds']:.2f}"

@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from ..arguments import Arguments, UsageError, device_name
+from ..arguments import Arguments, UsageError
 from ..errors import Cancelled
-from ..pipeline.options import MOST_VIEWS, SOURCE_KINDS, TranslationOptions
+from ..pipeline.option_arguments import add_option_arguments, options_of
 from ..runtime import console
 from ..runtime.progress import Bar
 from .shards import Shard, cpus
@@ -20,6 +20,7 @@ from .status import DONE, FAILED, SKIPPED
 
 if TYPE_CHECKING:
     from .batch import Batch, BatchResult
+    from .items import Item
 
 MOST_FAILURES = 99  # as an exit code
 
@@ -46,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
         resume=args.resume,
         shard=shard,
     )
-    return run(batch, args)
+    return run(batch, args, args.report)
 
 
-def run(batch: Batch, args: argparse.Namespace) -> int:
+def run(batch: Batch, args: argparse.Namespace, report: bool = False) -> int:
     """Run a batch with a progress bar; print its summary. Raises Cancelled."""
     import torch
 
@@ -60,7 +61,7 @@ def run(batch: Batch, args: argparse.Namespace) -> int:
             made = batch.run(bar.show)
     except KeyboardInterrupt:
         raise Cancelled("cancelled; finished results stay, go on with --resume.") from None
-    if args.report:
+    if report:
         from .report import write_report
 
         console.say(str(write_report(batch.out)))
@@ -85,21 +86,9 @@ def summarise(made: BatchResult, seconds: float, as_json: bool) -> int:
     return min(counts[FAILED], MOST_FAILURES)
 
 
-def options_of(args: argparse.Namespace) -> TranslationOptions:
-    """Raises InvalidParameter."""
-    return TranslationOptions(
-        views=args.views,
-        steps=args.steps,
-        samples=args.samples,
-        seed=args.seed,
-        device=args.device,
-        source=args.source_kind,
-        without=tuple(args.without),
-    )
-
-
 def add_options(parser: Arguments, to_required: bool = True) -> None:
-    """Options that `batch` and `bids` share."""
+    """Arguments that `batch` and `bids` share."""
+    add_option_arguments(parser)
     add = parser.add_argument
     add(
         "--to",
@@ -109,14 +98,6 @@ def add_options(parser: Arguments, to_required: bool = True) -> None:
         metavar="MODEL",
         help="model; may be repeated",
     )
-    add("--from", dest="source_kind", default="auto", choices=SOURCE_KINDS, help="what sources are")
-    add("--views", type=int, default=MOST_VIEWS, metavar="N", help="views to average (default 4)")
-    add("--steps", type=int, default=1, metavar="N", help="1: the mean; from 2 on: diffusion steps")
-    add("--samples", type=int, default=1, metavar="K", help="samples to average (default 1)")
-    add("--seed", type=int, default=0, metavar="S", help="seed of the noise (default 0)")
-    add("--without", action="append", default=[], metavar="STEP", help="leave out a pipeline step")
-    add("--device", default="auto", type=device_name, help="auto (default), cuda[:i], mps or cpu")
-    add("--model-folder", metavar="DIR", type=Path, help="folder with more models")
     add("--n-cpus", type=int, metavar="N", help="CPU threads; default: what this process may use")
     add("--shard", metavar="I/N", help="part of the items; default: the task of a Slurm array")
     add("--resume", action="store_true", help="skip results that are finished and verified")
@@ -144,13 +125,13 @@ def _parser() -> Arguments:
 class _BatchBar(Bar):
     """Items done, rate and time left."""
 
-    def __init__(self, stream) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._started = time.monotonic()
 
-    def show(self, done: int, of: int, item: object) -> None:
+    def show(self, done: int, of: int, item: Item) -> None:
         """Takes what `Batch.run` reports before every item."""
-        text = f"{done + 1} of {of}: {item.name}"  # type: ignore[attr-defined]
+        text = f"{done + 1} of {of}: {item.name}"
         if done:
             minutes = (time.monotonic() - self._started) / 60
             text += f", {done / minutes:.1f} a minute, {minutes / done * (of - done):.0f} min left"

@@ -22,8 +22,9 @@ from .. import __version__
 from ..arguments import Arguments, UsageError
 from ..errors import InvalidData, UnreadableFile, UnwritableTarget
 from ..models import registry
+from ..pipeline.option_arguments import options_of
 from ..runtime import console
-from .batch_command import add_options, options_of, run
+from .batch_command import add_options, run
 from .items import Item
 from .report import write_report
 from .shards import Shard
@@ -80,7 +81,6 @@ def main(argv: Sequence[str]) -> int:
         result=lambda item, model: out / derivative(item.name, model, contrasts[model]),
         extra=_fields,
     )
-    args.report = False
     return run(batch, args)
 
 

@@ -1,7 +1,8 @@
 """Claims: of several processes on one folder, one translates an item.
 
-A claim is a file that only one process can create. Its owner touches it every few seconds; a claim
-that nobody has touched for a minute is stale, and another process takes it over.
+A claim is a file that only one process can create; it names its process. The owner touches it every
+few seconds. A claim is stale if nobody has touched it for a minute, or if its process has ended on
+this computer. Another process takes a stale claim over.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import socket
 import threading
 import time
 from pathlib import Path
 
 HEARTBEAT_S, STALE_S = 10.0, 60.0
+# Temporary files of `images.io`, and those of sidecars and reports; no file of a user.
+_PART = re.compile(r"\.[0-9a-f]{32}\.part\..+|\..+\.(json|html)\.part")
 
 
 class Claims:
@@ -48,9 +53,11 @@ class Claims:
             self._free(path)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
+        os.write(descriptor, f"{socket.gethostname()} {os.getpid()}".encode())
+        os.close(descriptor)
         self._held.add(path)
         return True
 
@@ -59,7 +66,7 @@ class Claims:
 
     def _is_stale(self, path: Path) -> bool:
         try:
-            return time.time() - path.stat().st_mtime > self._stale_s
+            return time.time() - path.stat().st_mtime > self._stale_s or _has_ended(path)
         except OSError:
             return False
 
@@ -92,10 +99,24 @@ class Claims:
                     os.utime(path)
 
 
+def _has_ended(path: Path) -> bool:
+    """Whether the process that a claim names ran on this computer and runs no more."""
+    host, _, pid = path.read_text("utf-8").partition(" ")
+    if os.name == "nt" or host != socket.gethostname() or not pid.isdigit():
+        return False  # Windows has no signal that asks
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
 def remove_stale_parts(out: Path, stale_s: float = STALE_S) -> None:
     """Remove the temporary files of processes that were killed while they wrote; those of living
     ones are younger."""
     for path in out.rglob(".*.part*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > stale_s:
+            if _PART.fullmatch(path.name) and time.time() - path.stat().st_mtime > stale_s:
                 path.unlink()

@@ -11,8 +11,8 @@ from PIL import Image
 from ..images.volume import Volume
 
 TILE = 150  # pixels, the longer side of a plane
-_CT_HU = (-400.0, 1000.0)
-_ERROR = {"CT": 300.0, "MR": 300.0}  # HU; MR: of 1000, the 99.5th percentile in the head
+_CT_HU, _MR = (-400.0, 1000.0), (0.0, 1100.0)  # grey windows of results
+_MOST_ERROR = 300.0  # HU; MR: of 1000, the 99.5th percentile in the head
 _HEAT = np.array([[0, 0, 0], [90, 20, 110], [220, 60, 50], [250, 190, 40], [255, 255, 230]], float)
 
 
@@ -22,14 +22,12 @@ def thumbnail(source: Volume, result: Volume, error_map: Volume | None) -> bytes
 
     The planes meet in the middle of the head. All volumes lie on one grid.
     """
-    kind = "CT" if "CT" in result.modality.upper() else "MR"
-    places = _middle(_standing(result), result)
-    columns = [
-        _grey(_standing(source), None),
-        _grey(_standing(result), _CT_HU if kind == "CT" else (0.0, 1100.0)),
-    ]
+    is_ct = "CT" in result.modality.upper()
+    standing = _standing(result)
+    places = _middle(standing, -300.0 if is_ct else 0.0)
+    columns = [_grey(_standing(source), None), _grey(standing, _CT_HU if is_ct else _MR)]
     if error_map is not None:
-        columns.append(_heat(_standing(error_map) / _ERROR[kind]))
+        columns.append(_heat(_standing(error_map) / _MOST_ERROR))
     spacing = _standing_spacing(result)
     rows = []
     for axis in range(3):
@@ -70,9 +68,9 @@ def _standing_spacing(volume: Volume) -> list[float]:
     return [float(volume.spacing_mm[2 - axis]) for axis in axes]
 
 
-def _middle(standing: np.ndarray, volume: Volume) -> list[int]:
-    """Indices of the middle of the head."""
-    inside = standing > (-300 if "CT" in volume.modality.upper() else 0)
+def _middle(standing: np.ndarray, above: float) -> list[int]:
+    """Indices of the middle of the head, which is brighter than `above`."""
+    inside = standing > above
     places = []
     for axis in range(3):
         filled = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))

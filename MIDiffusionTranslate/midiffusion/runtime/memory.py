@@ -63,7 +63,8 @@ def free_bytes() -> int | None:
         if limit != resource.RLIM_INFINITY:
             pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
             free = min(free, max(0, limit - pages * os.sysconf("SC_PAGE_SIZE")))
-        free = min(free, _free_of_cgroup() or free)
+        left = _free_of_cgroup()
+        free = free if left is None else min(free, left)
     except (OSError, ValueError, StopIteration):
         return None
     return free
@@ -74,8 +75,11 @@ def _free_of_cgroup() -> int | None:
     group = Path("/sys/fs/cgroup")
     try:
         limit = int((group / "memory.max").read_text("ascii"))
-        return max(0, limit - int((group / "memory.current").read_text("ascii")))
-    except (OSError, ValueError):  # no such file, or "max"
+        used = int((group / "memory.current").read_text("ascii"))
+        lines = (group / "memory.stat").read_text("ascii").splitlines()
+        cached = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        return max(0, limit - used + cached)  # cached files give way
+    except (OSError, ValueError, StopIteration):  # no such file, or "max"
         return None
 
 

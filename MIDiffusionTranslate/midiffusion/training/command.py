@@ -183,6 +183,8 @@ def _denoiser(args: argparse.Namespace, stop: Callable[[], bool]) -> int:
     for text in args.denoiser:
         name, _, folder = text.partition("=")
         start = _bundle(name, args.start)
+        if start.card.contrast == "ct":
+            raise InvalidParameter(f"--denoiser {name}: only MR targets have a denoiser.")
         data = _folder(folder or None, f"--denoiser {name}=")
         images = load_target(data, start.card.pixel_mm, PercentileIntensity().to_dict())
         targets.append(RealImages(images, start.card.contrast, start.look))
