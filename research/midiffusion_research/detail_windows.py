@@ -36,7 +36,8 @@ def fidelity(data: Path, count: int, dataset: ModuleType, direction: str, target
     """Mean SSIM inside the head over the slices of the training subjects."""
     model, values = load_model(target), []
     for subject in dataset.load(data, direction, "train", count):
-        made: np.ndarray = model.translate(subject.source, source="mr").volume.data.astype(np.float32)
+        translation = model.translate(subject.source, source="mr")
+        made: np.ndarray = translation.volume.data.astype(np.float32)
         head = subject.head
         if target == "ct":
             made = (made + 1000) / 3060

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,20 @@ def thumbnail(source: Volume, result: Volume, error_map: Volume | None) -> bytes
     is_ct = "CT" in result.modality.upper()
     standing = _standing(result)
     places = _middle(standing, -300.0 if is_ct else 0.0)
-    columns = [_grey(_standing(source), None), _grey(standing, _CT_HU if is_ct else _MR)]
+    shown = _standing(source)
+    columns: list[tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]] = [
+        (shown, partial(_grey, window=_window(shown))),
+        (standing, partial(_grey, window=_CT_HU if is_ct else _MR)),
+    ]
     if error_map is not None:
-        columns.append(_heat(_standing(error_map) / _MOST_ERROR))
+        columns.append((_standing(error_map), _heat))
     spacing = _standing_spacing(result)
     rows = []
     for axis in range(3):
-        tiles = [_tile(np.take(c, places[axis], axis), axis, spacing) for c in columns]
+        tiles = [
+            _tile(colour(np.take(array, places[axis], axis)), axis, spacing)
+            for array, colour in columns
+        ]
         rows.append(np.concatenate(tiles, axis=1))
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(rows, axis=0)).save(buffer, "JPEG", quality=80)
@@ -78,22 +87,26 @@ def _middle(standing: np.ndarray, above: float) -> list[int]:
     return places
 
 
-def _grey(array: np.ndarray, window: tuple[float, float] | None) -> np.ndarray:
-    """uint8 [S, A, R, 3]. window: None takes the 0.5th to the 99.5th percentile of what is not
-    air."""
-    if window is None:
-        shown = array[np.isfinite(array)]
-        low = float(np.percentile(shown, 0.5)) if shown.size else 0.0
-        bright = shown[shown > shown.mean()] if shown.size else shown
-        window = (low, float(np.percentile(bright, 99.5)) if bright.size else low + 1)
+def _window(array: np.ndarray) -> tuple[float, float]:
+    """From the 0.5th percentile to the 99.5th of what is brighter than the mean."""
+    some = array[::2, ::2, ::2]
+    some = some[np.isfinite(some)]
+    bright = some[some > some.mean()] if some.size else some
+    if not bright.size:
+        return 0.0, 1.0
+    return float(np.percentile(some, 0.5)), float(np.percentile(bright, 99.5))
+
+
+def _grey(plane: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """uint8 [H, W, 3]."""
     low, high = window
-    grey = np.nan_to_num((array - low) / max(high - low, 1e-6)).clip(0, 1)
+    grey = np.nan_to_num((plane - low) / max(high - low, 1e-6)).clip(0, 1)
     return np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _heat(share: np.ndarray) -> np.ndarray:
-    """Black, violet, red, yellow, white: uint8 [S, A, R, 3]."""
-    positions = share.clip(0, 1) * (len(_HEAT) - 1)
+def _heat(error: np.ndarray) -> np.ndarray:
+    """Black, violet, red, yellow, white at `_MOST_ERROR`: uint8 [H, W, 3]."""
+    positions = (error / _MOST_ERROR).clip(0, 1) * (len(_HEAT) - 1)
     ticks = np.arange(len(_HEAT))
     return np.stack([np.interp(positions, ticks, c) for c in _HEAT.T], axis=-1).astype(np.uint8)
 
