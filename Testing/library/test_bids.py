@@ -62,7 +62,7 @@ def test_sources_are_chosen_by_suffix_participant_session_and_entities(dataset):
     assert len(names(dataset, "T2w")) == 3
     assert names(dataset, "T2w", participants=["sub-02"]) == ["sub-02_acq-thick_T2w.nii.gz"]
     assert names(dataset, "T2w", sessions=["post"]) == ["sub-01_ses-post_T2w.nii.gz"]
-    thick = names(dataset, "T2w", entities={"acquisition": ["thi*"]})
+    thick = names(dataset, "T2w", entities={"acquisition": ["th*"]})
     assert thick == ["sub-02_acq-thick_T2w.nii.gz"]
 
 
